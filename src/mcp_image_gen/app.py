@@ -1,0 +1,66 @@
+"""The composition root: settings in; engine, store and job runner out, each made when it is first wanted."""
+
+import importlib
+import pkgutil
+from functools import cached_property
+from typing import cast
+
+from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.errors import SettingsInvalid
+from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen.settings import Settings
+from mcp_image_gen.storage.images import ImageStore
+
+
+class App:
+    """Everything one process needs, and its orderly end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the settings.
+
+        Raises:
+            SettingsInvalid: there is no engine of that name.
+        """
+        return load_engine(self.settings)
+
+    @cached_property
+    def store(self) -> ImageStore:
+        """The folder of finished pictures."""
+        return ImageStore(self.settings.output_dir)
+
+    @cached_property
+    def runner(self) -> JobRunner:
+        """The jobs of this process."""
+        return JobRunner(self.engine, self.store, timeout_seconds=self.settings.job_timeout_seconds)
+
+    async def aclose(self) -> None:
+        """Stop the jobs and close the engine's connections, as far as they were ever made."""
+        if "runner" in self.__dict__:
+            await self.runner.aclose()
+        if "engine" in self.__dict__:
+            await self.engine.aclose()
+
+
+def engine_names() -> list[str]:
+    """Return the names that IMAGE_GEN_ENGINE takes: the modules of the engines room."""
+    from mcp_image_gen import engines  # only errors and --help ask
+
+    return sorted(module.name for module in pkgutil.iter_modules(engines.__path__))
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Return the engine of the settings, not yet connected to anything.
+
+    Raises:
+        SettingsInvalid: there is no engine of that name.
+    """
+    if settings.engine not in engine_names():
+        raise SettingsInvalid(
+            f"IMAGE_GEN_ENGINE={settings.engine!r} is no engine.", hint=f"Use one of: {', '.join(engine_names())}."
+        )
+    module = importlib.import_module(f"mcp_image_gen.engines.{settings.engine}")
+    return cast("Engine", module.ENGINE(settings))

@@ -1,0 +1,259 @@
+"""The commands. Data goes to stdout, talk to stderr; exit codes: 0 done, 1 failed, 2 bad usage, 3 no engine."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App as CommandLine
+from cyclopts import Parameter
+from rich.console import Console
+
+from mcp_image_gen import __version__
+from mcp_image_gen.app import App
+from mcp_image_gen.cli import show
+from mcp_image_gen.cli.doctor import examine
+from mcp_image_gen.cli.serving import serve_http, serve_stdio
+from mcp_image_gen.domain.errors import EngineUnreachable, ImageGenError, InvalidRequest, PromptUnknown, SettingsInvalid
+from mcp_image_gen.domain.job import Job, JobStatus
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.settings import load_settings
+
+FAILED, BAD_USAGE, NO_ENGINE, INTERRUPTED = 1, 2, 3, 130  #: exit codes
+EXIT_CODES: dict[type[ImageGenError], int] = {
+    InvalidRequest: BAD_USAGE,
+    SettingsInvalid: BAD_USAGE,
+    EngineUnreachable: NO_ENGINE,
+}
+
+app = CommandLine(
+    name="mcp-image-gen",
+    version=__version__,
+    help="Draw images from any MCP client on hardware you own.",
+    help_format="plaintext",
+    help_epilogue=(
+        "Examples:\n"
+        '  mcp-image-gen generate "a lighthouse at dusk"\n'
+        '  mcp-image-gen generate "a red apple" --seed 7 -o apple.png\n'
+        "  mcp-image-gen doctor\n"
+        "  mcp-image-gen models --json\n\n"
+        "MCP clients start it without arguments; it then speaks MCP over stdin and stdout. Settings come from the "
+        "environment: COMFYUI_URL, IMAGE_OUTPUT_DIR, IMAGE_GEN_* (see the README)."
+    ),
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes; each wins over its environment variable."""
+
+    engine: Annotated[str | None, Parameter(help="Engine that draws (IMAGE_GEN_ENGINE).")] = None
+    url: Annotated[str | None, Parameter(help="Where ComfyUI answers (COMFYUI_URL).")] = None
+    output_dir: Annotated[Path | None, Parameter(help="Folder for pictures (IMAGE_OUTPUT_DIR).")] = None
+    json: Annotated[bool, Parameter(help="Print JSON, also for errors.", negative="")] = False
+
+    def open(self) -> App:
+        """Return the app for these settings."""
+        return App(
+            load_settings(
+                IMAGE_GEN_ENGINE=self.engine,
+                COMFYUI_URL=self.url,
+                IMAGE_OUTPUT_DIR=self.output_dir,
+            )
+        )
+
+
+@app.command
+def serve(*, http: bool = False, host: str = "127.0.0.1", port: int = 8765) -> int:
+    """Serve MCP: over stdin and stdout, or over HTTP.
+
+    Parameters
+    ----------
+    http
+        Serve streamable HTTP at http://HOST:PORT/mcp instead of stdio.
+    host
+        Address to listen on; one that other machines reach needs IMAGE_GEN_HTTP_TOKEN.
+    port
+        TCP port to listen on.
+    """
+    if not http:
+        return serve_stdio()
+    return _guarded(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
+
+
+@app.command
+def generate(  # the field's words, all but one optional
+    prompt: str,
+    *,
+    negative_prompt: str = "",
+    width: int | None = None,
+    height: int | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    cfg: float | None = None,
+    model: str | None = None,
+    batch_size: int = 1,
+    sampler: str | None = None,
+    scheduler: str | None = None,
+    output: Annotated[Path | None, Parameter(name=["-o", "--output"])] = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> int:
+    """Draw a picture and print the path of its file.
+
+    Parameters
+    ----------
+    prompt
+        What to draw.
+    negative_prompt
+        What to avoid; no effect on models with cfg 1.
+    width
+        Pixels, 16 to 4096; default by model.
+    height
+        Pixels, 16 to 4096; default by model.
+    steps
+        Sampling steps; default by model, 4 for FLUX.1-schnell.
+    seed
+        The same seed and settings draw the same picture; default random.
+    cfg
+        Classifier-free guidance scale; default by model.
+    model
+        Family or file name, as `mcp-image-gen models` lists them.
+    batch_size
+        Pictures to draw, 1 to 16.
+    sampler
+        Sampler, e.g. euler.
+    scheduler
+        Scheduler, e.g. simple.
+    output
+        File to write instead of a new one in the output folder; ends in .png.
+    overwrite
+        Let --output replace a file that exists.
+    """
+    common = common or Common()
+
+    async def draw(opened: App) -> int:
+        if output:
+            show.check_target(output, overwrite=overwrite)
+        request = GenerationRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            steps=steps,
+            seed=seed,
+            cfg=cfg,
+            model=model,
+            batch_size=batch_size,
+            sampler=sampler,
+            scheduler=scheduler,
+        )
+        prompt_id = opened.runner.start(request)
+        try:
+            job = await show.follow(opened.runner, prompt_id, seconds=opened.settings.job_timeout_seconds + 60)
+        except asyncio.CancelledError:
+            print("Cancelled: taking the job back ...", file=sys.stderr)
+            await opened.runner.cancel(prompt_id)
+            raise
+        if job.error:
+            raise job.error
+        if output:
+            job = show.move(job, output)
+        return _report(job, as_json=common.json)
+
+    return _run(common, draw)
+
+
+@app.command
+def status(prompt_id: str, *, common: Common | None = None) -> int:
+    """Wait for a job that was left running, and print the path of its picture; exit 1 unless it is done.
+
+    Parameters
+    ----------
+    prompt_id
+        The id that generate_image answered with.
+    """
+    common = common or Common()
+
+    async def look(opened: App) -> int:
+        await opened.runner.find(prompt_id)
+        job = await show.follow(opened.runner, prompt_id, seconds=opened.settings.wait_seconds)
+        return _report(job, as_json=common.json)
+
+    return _run(common, look)
+
+
+@app.command
+def models(*, common: Common | None = None) -> int:
+    """List the engine's models, which are ready, and what the others lack."""
+    common = common or Common()
+
+    async def list_models(opened: App) -> int:
+        catalog = await opened.engine.models()
+        if common.json:
+            print(json.dumps({"models": [m.to_dict() for m in catalog.models], "files": catalog.files}))
+        else:
+            show.models(catalog)
+        return 0
+
+    return _run(common, list_models)
+
+
+@app.command
+def doctor(*, common: Common | None = None) -> int:
+    """Check engine, models and output folder: one line each, with the fix; exit 1 if anything is wrong."""
+    common = common or Common()
+
+    async def check(opened: App) -> int:
+        findings = await examine(opened)
+        if common.json:
+            print(json.dumps([finding.to_dict() for finding in findings]))
+        else:
+            for finding in findings:
+                print(finding)
+        return 0 if all(finding.ok for finding in findings) else FAILED
+
+    return _run(common, check)
+
+
+def _run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]]) -> int:
+    """Open the app, do the work, close it; errors become a line on stderr and an exit code."""
+
+    async def session() -> int:
+        opened = common.open()
+        try:
+            return await work(opened)
+        finally:
+            await opened.aclose()
+
+    return _guarded(lambda: asyncio.run(session()), as_json=common.json)
+
+
+def _guarded(work: Callable[[], int], *, as_json: bool) -> int:
+    try:
+        return work()
+    except ImageGenError as error:
+        if as_json:
+            print(json.dumps({"status": _status_of(error), "error": error.to_dict()}))
+        else:
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/] {show.escape(str(error))}")
+        return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _status_of(error: ImageGenError) -> JobStatus:
+    return JobStatus.UNKNOWN if isinstance(error, PromptUnknown) else JobStatus.FAILED
+
+
+def _report(job: Job, *, as_json: bool) -> int:
+    """Print what became of the job; return the exit code."""
+    if as_json:
+        print(json.dumps(show.facts(job)))
+    else:
+        show.outcome(job)
+    return 0 if job.status is JobStatus.DONE else FAILED

@@ -1,0 +1,78 @@
+"""The contract between the use case and an engine."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen.domain.job import Plan, Progress
+from mcp_image_gen.domain.model import ModelCatalog
+from mcp_image_gen.domain.request import GenerationRequest
+
+
+class Engine(Protocol):
+    """Something that draws; made from the settings, and nothing is contacted before the first method is awaited.
+
+    Every method raises `ImageGenError`s only. A job is known by one `prompt_id`, a uuid4 that the caller mints.
+    """
+
+    name: str  #: as IMAGE_GEN_ENGINE and the answer's "engine" spell it, e.g. "comfyui"
+    url: str  #: where it answers, for people
+
+    async def plan(self, request: GenerationRequest) -> Plan:
+        """Resolve model and defaults, and refuse early what cannot be drawn.
+
+        Raises:
+            EngineUnreachable, ModelNotFound, ModelIncomplete, NodeMissing, RequestNotSupported, InvalidRequest.
+        """
+        ...
+
+    async def submit(self, plan: Plan, prompt_id: str) -> None:
+        """Queue the plan under `prompt_id`, once: a lost reply is looked up, not sent again.
+
+        Raises:
+            EngineUnreachable, WorkflowRejected, ModelNotFound.
+        """
+        ...
+
+    def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
+        """Yield what happens to the job; end when its pictures can be fetched.
+
+        Raises:
+            GenerationFailed, OutOfMemory, GenerationCancelled, GenerationLost, EngineUnreachable.
+        """
+        ...
+
+    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
+        """Return the finished pictures, at least one.
+
+        Raises:
+            PictureGone, EngineUnreachable, GenerationFailed: it ended without a picture.
+        """
+        ...
+
+    async def recall(self, prompt_id: str) -> Plan | None:
+        """Return what is known of a job that another process submitted; None if the engine does not know it."""
+        ...
+
+    async def cancel(self, prompt_id: str) -> bool:
+        """Withdraw this job, and no other; return True once the engine no longer works on it.
+
+        False means that the engine has not let go within the bound (it may be loading a model).
+        """
+        ...
+
+    async def models(self) -> ModelCatalog:
+        """Return what can be drawn with."""
+        ...
+
+    async def check(self) -> str:
+        """Return one line that says what answers: version and device.
+
+        Raises:
+            EngineUnreachable, EngineRefused, EngineAnswerUnusable.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; jobs at the engine go on."""
+        ...

@@ -1,0 +1,153 @@
+"""Every failure a user can meet, with a stable code and what to do next.
+
+ImageGenError
+├── InvalidRequest        an argument is out of range or of the wrong kind
+├── RequestNotSupported   the engine or model cannot do this
+├── SettingsInvalid       an environment variable cannot be read
+├── EngineUnreachable     nothing answers at the engine's address
+├── EngineRefused         the engine or a proxy wants other credentials
+├── EngineAnswerUnusable  something answers, but not as the engine does
+├── ModelNotFound         no such model on the engine
+├── ModelIncomplete       the model is there, a part it needs is not
+├── NodeMissing           the engine lacks a node class of the workflow
+├── WorkflowRejected      the engine refused the graph
+├── GenerationFailed      the engine reported an error while drawing
+│   └── OutOfMemory       ... because memory ran out
+├── GenerationCancelled   somebody cancelled the job
+├── GenerationLost        the engine no longer knows the job
+├── GenerationTimeout     the job took longer than the user allows
+├── PictureGone           the engine named a picture that it no longer has
+├── OutputNotWritable     the picture could not be written to disk
+└── PromptUnknown         no such prompt_id here or at the engine
+"""
+
+
+class ImageGenError(Exception):
+    """A failure that a person or an agent can act on.
+
+    Args:
+        message: what happened, with the value that caused it.
+        hint: what to do next; may be empty where the message says it.
+    """
+
+    code = "error"  #: stable, for programs
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def to_dict(self) -> dict[str, str]:
+        """Return code, message and hint, for JSON."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+class InvalidRequest(ImageGenError):
+    """An argument is out of range or of the wrong kind."""
+
+    code = "invalid_request"
+
+
+class RequestNotSupported(ImageGenError):
+    """The engine or the model cannot do what was asked."""
+
+    code = "request_not_supported"
+
+
+class SettingsInvalid(ImageGenError):
+    """A setting cannot be read."""
+
+    code = "settings_invalid"
+
+
+class EngineUnreachable(ImageGenError):
+    """Nothing answers at the engine's address."""
+
+    code = "engine_unreachable"
+
+
+class EngineRefused(ImageGenError):
+    """The engine, or a proxy before it, wants other credentials."""
+
+    code = "engine_refused"
+
+
+class EngineAnswerUnusable(ImageGenError):
+    """Something answers at the engine's address, but not as the engine does."""
+
+    code = "engine_answer_unusable"
+
+
+class ModelNotFound(ImageGenError):
+    """The engine has no such model."""
+
+    code = "model_not_found"
+
+
+class ModelIncomplete(ImageGenError):
+    """The model is there, but a file it needs is not."""
+
+    code = "model_incomplete"
+
+
+class NodeMissing(ImageGenError):
+    """The engine lacks a node class that the workflow uses."""
+
+    code = "node_missing"
+
+
+class WorkflowRejected(ImageGenError):
+    """The engine refused the graph."""
+
+    code = "workflow_rejected"
+
+
+class GenerationFailed(ImageGenError):
+    """The engine reported an error while drawing."""
+
+    code = "generation_failed"
+
+
+class OutOfMemory(GenerationFailed):
+    """The engine ran out of memory while drawing."""
+
+    code = "out_of_memory"
+
+
+class GenerationCancelled(ImageGenError):
+    """Somebody cancelled the job."""
+
+    code = "generation_cancelled"
+
+
+class GenerationLost(ImageGenError):
+    """The engine no longer knows the job."""
+
+    code = "generation_lost"
+
+
+class GenerationTimeout(ImageGenError):
+    """The job took longer than the user allows."""
+
+    code = "generation_timeout"
+
+
+class PictureGone(ImageGenError):
+    """The engine named a picture that it no longer has."""
+
+    code = "picture_gone"
+
+
+class OutputNotWritable(ImageGenError):
+    """The picture could not be written to disk; it still lies at the engine."""
+
+    code = "output_not_writable"
+
+
+class PromptUnknown(ImageGenError):
+    """Neither this server nor the engine knows the prompt_id."""
+
+    code = "prompt_unknown"

@@ -1,0 +1,30 @@
+"""Pictures on their way from the engine to the user."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineImage:
+    """A finished picture as the engine handed it over."""
+
+    data: bytes = field(repr=False)  #: the whole file, as the engine wrote it
+    source: str  #: where it lies at the engine, for people: a URL or a path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedImage:
+    """A picture on disk."""
+
+    path: Path  #: absolute
+    seed: int | None  #: None when the engine's workflow does not tell one
+    width: int  #: pixels, of the real file
+    height: int  #: pixels, of the real file
+    size_bytes: int
+    mime_type: str  #: e.g. "image/png"
+    uniform: bool = False  #: every pixel has the same colour, which a NaN in the model also gives
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the answer tells of one picture."""
+        return {"path": str(self.path), "seed": self.seed, "width": self.width, "height": self.height}

@@ -1,0 +1,76 @@
+"""A generation with a life of its own."""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mcp_image_gen.domain.errors import ImageGenError
+from mcp_image_gen.domain.image import SavedImage
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  #: waits at the engine, or is being sent there
+    RUNNING = "running"  #: the engine loads the model or draws
+    DONE = "done"  #: the pictures are on disk
+    FAILED = "failed"  #: ended with an error
+    CANCELLED = "cancelled"  #: ended by somebody's wish
+    LOST = "lost"  #: the engine forgot it: restarted, or its queue was cleared
+    UNKNOWN = "unknown"  #: neither we nor the engine know this prompt_id
+
+    @property
+    def is_final(self) -> bool:
+        """True when nothing more will happen to the job."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One thing that happened to a job at the engine."""
+
+    status: JobStatus
+    phase: str  #: for people: "waiting in the queue", "loading the model", "drawing", "decoding"
+    step: int | None = None  #: sampling step just finished, 1..steps
+    steps: int | None = None  #: sampling steps in all
+    queue_position: int | None = None  #: 1 = next after what runs now
+
+    def describe(self) -> str:
+        """Return one short phrase, e.g. "drawing, step 2/4"."""
+        if self.queue_position is not None:
+            return f"{self.phase}, position {self.queue_position}"
+        if self.step is not None:
+            return f"{self.phase}, step {self.step}/{self.steps}"
+        return self.phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the engine will really do for a request: every default filled in, every correction told."""
+
+    seed: int | None  #: None when a foreign workflow does not tell one
+    model: str  #: file name at the engine
+    settings: dict[str, object]  #: prompt, steps, cfg ...: what to write into the picture's metadata
+    notes: tuple[str, ...] = ()  #: corrections and cautions, one sentence each
+    payload: object = field(default=None, repr=False)  #: the engine's own: a graph, a request body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A snapshot of one generation."""
+
+    prompt_id: str  #: uuid4, ours and the engine's
+    engine: str
+    status: JobStatus = JobStatus.QUEUED
+    progress: Progress | None = None  #: newest
+    plan: Plan | None = None  #: None until the engine has resolved the request
+    images: tuple[SavedImage, ...] = ()
+    notes: tuple[str, ...] = ()  #: what the reader must know of the result, one sentence each
+    error: ImageGenError | None = None
+    started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the call to the end, or to now."""
+        return (self.ended or time.monotonic()) - self.started

@@ -1,0 +1,160 @@
+"""ComfyUI over HTTP: requests out, parsed answers in, foreign errors translated. No thinking here.
+
+Source of the API facts: ComfyUI server.py and observed traffic of 0.3.64; newer servers answer the same routes.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+from mcp_image_gen.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, PictureGone
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0  #: one answer; ComfyUI answers in milliseconds even while it samples
+ATTEMPTS_TO_VIEW = 3
+
+
+class SubmitUncertain(Exception):
+    """`POST /prompt` gave no usable reply, so nobody knows whether the prompt is queued."""
+
+
+class ComfyUIClient:
+    """One connection pool to one ComfyUI."""
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self.url = url
+        # trust_env=False: the engine is the user's own; a system-wide proxy has no business in between.
+        self.http = httpx2.AsyncClient(
+            base_url=url,
+            headers=dict(headers),
+            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=16),
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.http.aclose()
+
+    async def system_stats(self) -> dict[str, Any]:
+        """Return version and devices."""
+        return self._object(await self._get("/system_stats"))
+
+    async def object_info(self, class_type: str) -> dict[str, Any] | None:
+        """Return the node class's description; None if the server lacks the class (it answers `{}`)."""
+        found = self._object(await self._get(f"/object_info/{class_type}"))
+        info = found.get(class_type)
+        return info if isinstance(info, dict) else None
+
+    async def queue(self) -> dict[str, Any]:
+        """Return `queue_running` and `queue_pending`."""
+        return self._object(await self._get("/queue"))
+
+    async def history(self, prompt_id: str) -> dict[str, Any] | None:
+        """Return the history entry; None before the end, after a restart, and for unknown ids alike."""
+        entry = self._object(await self._get(f"/history/{prompt_id}")).get(prompt_id)
+        return entry if isinstance(entry, dict) else None
+
+    async def queue_prompt(self, graph: Mapping[str, Any], *, prompt_id: str, client_id: str) -> httpx2.Response:
+        """Send the graph and return the raw reply, of status 200 or 4xx.
+
+        Raises:
+            SubmitUncertain: the reply was lost or is a 5xx; ComfyUI may have queued the prompt all the same.
+            EngineUnreachable: no connection could be made, so nothing was queued.
+        """
+        body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        try:
+            reply = await self.http.post("/prompt", json=body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise self.unreachable() from error
+        except httpx2.HTTPError as error:
+            raise SubmitUncertain(str(error) or type(error).__name__) from error
+        if reply.status_code >= 500:
+            message = f"HTTP {reply.status_code}: {reply.text[:200]}"
+            raise SubmitUncertain(message)
+        self._check_access(reply)
+        return reply
+
+    async def delete_pending(self, prompt_id: str) -> None:
+        """Take the prompt from the queue; no effect on a running or unknown one."""
+        await self._post("/queue", {"delete": [prompt_id]})
+
+    async def interrupt(self, prompt_id: str) -> None:
+        """Interrupt the prompt if it is the one that runs; takes effect at the next step or node."""
+        await self._post("/interrupt", {"prompt_id": prompt_id})
+
+    async def view(self, image: Mapping[str, str]) -> bytes:
+        """Return the bytes of one output file; a reply cut short is asked for again.
+
+        Raises:
+            PictureGone: ComfyUI no longer has the file.
+        """
+        for attempt in range(ATTEMPTS_TO_VIEW):
+            try:
+                reply = await self.http.get("/view", params=dict(image))
+            except httpx2.HTTPError as error:
+                if attempt + 1 == ATTEMPTS_TO_VIEW:
+                    raise self.unreachable() from error
+                continue
+            if reply.status_code < 500:
+                break
+            await asyncio.sleep(0.1 * attempt)
+        self._check_access(reply)
+        if reply.status_code != 200:
+            raise PictureGone(
+                f"ComfyUI names the picture {image['filename']!r} but does not hand it out (HTTP {reply.status_code}).",
+                hint="The file was deleted or renamed there; draw it again with another seed.",
+            )
+        return reply.content
+
+    def view_url(self, image: Mapping[str, str]) -> str:
+        """Return the address under which a person can open one output file."""
+        return f"{self.url}/view?{httpx2.QueryParams(dict(image))}"
+
+    def unreachable(self) -> EngineUnreachable:
+        """Return the error for a ComfyUI that does not answer."""
+        return EngineUnreachable(f"ComfyUI not reachable at {self.url}. Start with: python main.py --listen")
+
+    async def _get(self, path: str) -> httpx2.Response:
+        try:
+            reply = await self.http.get(path)
+        except httpx2.HTTPError as error:
+            raise self.unreachable() from error
+        return self._check(reply)
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        try:
+            reply = await self.http.post(path, json=body)
+        except httpx2.HTTPError as error:
+            raise self.unreachable() from error
+        self._check(reply)
+
+    def _check_access(self, reply: httpx2.Response) -> None:
+        if reply.status_code in (401, 403, 407) or reply.is_redirect:
+            raise EngineRefused(
+                f"{self.url} refused access (HTTP {reply.status_code}).",
+                hint="Set COMFYUI_TOKEN or COMFYUI_HEADERS to what the proxy before ComfyUI expects.",
+            )
+
+    def _check(self, reply: httpx2.Response) -> httpx2.Response:
+        self._check_access(reply)
+        if reply.status_code != 200:
+            raise EngineAnswerUnusable(
+                f"{self.url}{reply.request.url.path} answered HTTP {reply.status_code}.",
+                hint="Is COMFYUI_URL the address of ComfyUI itself? Its log says more.",
+            )
+        return reply
+
+    def _object(self, reply: httpx2.Response) -> dict[str, Any]:
+        try:
+            body = reply.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise EngineAnswerUnusable(
+                f"{self.url}{reply.request.url.path} answered something other than ComfyUI's JSON.",
+                hint="COMFYUI_URL must be the address of ComfyUI itself, not of a login page or another program.",
+            )
+        return body

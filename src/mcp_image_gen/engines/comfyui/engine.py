@@ -1,0 +1,218 @@
+"""The ComfyUI engine: its parts put together behind the `Engine` contract."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import httpx2
+
+from mcp_image_gen.domain.errors import GenerationFailed, ImageGenError
+from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen.domain.job import Plan, Progress
+from mcp_image_gen.domain.model import ModelCatalog
+from mcp_image_gen.domain.request import GenerationRequest, draw_seed
+from mcp_image_gen.engines.comfyui import graph as graphs
+from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
+from mcp_image_gen.engines.comfyui.events import Outcome, parse_history, pick_images, queue_place
+from mcp_image_gen.engines.comfyui.failures import rejection, shorten
+from mcp_image_gen.engines.comfyui.follow import Follower
+from mcp_image_gen.engines.comfyui.models import LOADERS, PLANNING_ROLES, Inventory, catalog, resolve
+from mcp_image_gen.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
+from mcp_image_gen.engines.comfyui.planning import values_for
+from mcp_image_gen.engines.comfyui.socket import EventStream
+from mcp_image_gen.settings import Settings
+
+CANCEL_SECONDS = 10.0  #: an interrupt takes effect at the next step or node; loading a model can take longer
+CANCEL_POLL_SECONDS = 0.05
+ABSENCES_TO_BELIEVE = 3
+LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
+
+
+class ComfyUIEngine:
+    """Draws with a ComfyUI server."""
+
+    name = "comfyui"
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.comfyui_url
+        self._default_model = settings.model
+        self._client = ComfyUIClient(self.url, settings.engine_headers)
+        self._stream = EventStream(self._client.http, self.url)
+        self._classes: dict[str, NodeInfo] = {}
+        self._graphs: dict[str, Mapping[str, Any]] = {}
+        self._outcomes: dict[str, Outcome] = {}
+
+    async def plan(self, request: GenerationRequest) -> Plan:
+        """Choose the workflow that the server has the files for, fill it, and hold it against the server."""
+        try:
+            return await self._plan(request)
+        except ImageGenError:
+            if not self._classes:
+                raise
+            self._classes.clear()  # the files may have changed since we asked
+            return await self._plan(request)
+
+    async def _plan(self, request: GenerationRequest) -> Plan:
+        choice = resolve(request.model or self._default_model, await self._inventory(PLANNING_ROLES))
+        graph = json.loads(
+            files(__package__).joinpath("workflows", choice.family.workflows[choice.role]).read_text("utf-8")
+        )
+        seed = draw_seed() if request.seed is None else request.seed
+        values, notes = values_for(request, choice, seed=seed, default_model=self._default_model)
+        graph = graphs.bind(graph, values)
+        check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
+        return Plan(seed=seed, model=choice.file, settings=values, notes=notes, payload=graph)
+
+    async def submit(self, plan: Plan, prompt_id: str) -> None:
+        """Queue the graph, with the socket open so that no event is missed."""
+        # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file.
+        graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"mcp-image-gen/{prompt_id[:8]}"})
+        self._graphs[prompt_id] = graph
+        client_id = await self._stream.subscribe(prompt_id)
+        try:
+            await self._queue(graph, prompt_id, client_id)
+        except BaseException:
+            await self._forget(prompt_id)
+            raise
+
+    async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
+        try:
+            reply = await self._client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)
+        except SubmitUncertain as doubt:
+            if await self._is_known(prompt_id):
+                return
+            raise GenerationFailed(
+                f"ComfyUI did not take the job: {shorten(str(doubt))}.",
+                hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
+            ) from doubt
+        body = _json_of(reply)
+        if reply.status_code == 200 and not body.get("node_errors"):
+            return
+        self._classes.clear()  # the server has changed since the graph was checked
+        if reply.status_code == 200:
+            await self.cancel(prompt_id)  # it would draw a part of the graph and call that a success
+        raise rejection(reply.status_code, body)
+
+    async def _is_known(self, prompt_id: str) -> bool:
+        for delay in LOOKUP_DELAYS:
+            await asyncio.sleep(delay)
+            if queue_place(await self._client.queue(), prompt_id) is not None:
+                return True
+            if await self._client.history(prompt_id):
+                return True
+        return False
+
+    async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
+        """Yield progress from socket and polls together; end when the pictures can be fetched."""
+        follower = Follower(self._client, self._stream.inbox(prompt_id), prompt_id, self._graphs.get(prompt_id, {}))
+        try:
+            async for progress in follower.events():
+                yield progress
+            if follower.outcome:
+                self._outcomes[prompt_id] = follower.outcome
+        finally:
+            await self._forget(prompt_id)
+
+    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
+        """Return the pictures of every output node, saved ones before previews."""
+        outcome = self._outcomes.pop(prompt_id, None)
+        if outcome is None:
+            entry = await self._client.history(prompt_id)
+            outcome = parse_history(entry or {})
+        images = pick_images(outcome.outputs)
+        if not images:
+            raise GenerationFailed(
+                "ComfyUI finished without a picture.",
+                hint="The workflow needs a node that saves one, such as SaveImage.",
+            )
+        data = await asyncio.gather(*(self._client.view(image) for image in images))
+        return [EngineImage(data=d, source=self._client.view_url(image)) for d, image in zip(data, images, strict=True)]
+
+    async def recall(self, prompt_id: str) -> Plan | None:
+        """Return what the graph in ComfyUI's queue or history tells of a job that is not ours."""
+        queue = await self._client.queue()
+        items = [*(queue.get("queue_running") or []), *(queue.get("queue_pending") or [])]
+        item = next((i for i in items if i[1] == prompt_id), None)
+        if item is None:
+            entry = await self._client.history(prompt_id)
+            item = entry.get("prompt") if entry else None
+        if item is None:
+            return None
+        graph = self._graphs[prompt_id] = item[2]
+        values = graphs.read(graph)
+        model = values.get("checkpoint") or values.get("diffusion_model") or "unknown"
+        return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
+
+    async def cancel(self, prompt_id: str) -> bool:
+        """Delete the prompt while it waits, interrupt it while it runs, until ComfyUI has let go of it."""
+        deadline, absences = time.monotonic() + CANCEL_SECONDS, 0
+        while time.monotonic() < deadline:
+            place = queue_place(await self._client.queue(), prompt_id)
+            if place is None:
+                absences += 1
+                if absences == ABSENCES_TO_BELIEVE:  # a POST /prompt that was cut off may still be on its way in
+                    return True
+            elif place == 0:
+                await self._client.interrupt(prompt_id)
+            else:
+                await self._client.delete_pending(prompt_id)
+            await asyncio.sleep(CANCEL_POLL_SECONDS)
+        return False
+
+    async def models(self) -> ModelCatalog:
+        """Return what the server has now; nothing is remembered from earlier calls."""
+        self._classes.clear()
+        return catalog(await self._inventory(LOADERS))
+
+    async def check(self) -> str:
+        """Return version and devices."""
+        stats = await self._client.system_stats()
+        system, devices = stats.get("system") or {}, stats.get("devices") or []
+        version = system.get("comfyui_version", "of unknown version")
+        shown = ", ".join(f"{d.get('name')} ({d.get('vram_total', 0) / 2**30:.0f} GiB)" for d in devices)
+        return f"ComfyUI {version} at {self.url}, on {shown or 'an unknown device'}"
+
+    async def aclose(self) -> None:
+        """Close the socket and all connections."""
+        await self._stream.aclose()
+        await self._client.aclose()
+
+    async def _inventory(self, roles: Iterable[str]) -> Inventory:
+        loaders = {role: LOADERS[role] for role in roles}
+        infos = await self._describe({class_type for class_type, _ in loaders.values()})
+        return {
+            role: options(input_specs(infos[class_type] or {}).get(name)) or ()
+            for role, (class_type, name) in loaders.items()
+        }
+
+    async def _describe(self, class_types: Iterable[str]) -> dict[str, NodeInfo | None]:
+        """Return the node classes' descriptions; known ones are not asked for again."""
+        wanted = set(class_types)
+        unknown = [c for c in wanted if c not in self._classes]
+        infos = await asyncio.gather(*map(self._client.object_info, unknown))
+        for class_type, info in zip(unknown, infos, strict=True):
+            if info is not None:
+                self._classes[class_type] = info
+        return {c: self._classes.get(c) for c in wanted}
+
+    async def _forget(self, prompt_id: str) -> None:
+        self._graphs.pop(prompt_id, None)
+        await self._stream.unsubscribe(prompt_id)
+
+
+def _graph_of(plan: Plan) -> Mapping[str, Any]:
+    if not isinstance(plan.payload, dict):
+        message = "a plan of another engine"
+        raise TypeError(message)
+    return plan.payload
+
+
+def _json_of(reply: httpx2.Response) -> dict[str, Any]:
+    try:
+        body = reply.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

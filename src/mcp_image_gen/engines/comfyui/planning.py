@@ -1,0 +1,54 @@
+"""From a request and a model to the values of a graph. Pure."""
+
+from typing import Any
+
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
+from mcp_image_gen.engines.comfyui.models import Choice
+
+
+def values_for(
+    request: GenerationRequest, choice: Choice, *, seed: int, default_model: str | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the value of every slot of the model's workflow, and a sentence for every correction."""
+    family = choice.family
+    width = round_to(request.width or family.width, family.grid)
+    height = round_to(request.height or family.height, family.grid)
+    values: dict[str, Any] = {
+        **choice.slots,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": seed,
+        "steps": request.steps or family.steps,
+        "cfg": family.cfg if request.cfg is None else request.cfg,
+        "sampler": request.sampler or family.sampler,
+        "scheduler": request.scheduler or family.scheduler,
+        "width": width,
+        "height": height,
+        "batch_size": request.batch_size,
+    }
+    return values, tuple(_notes(request, choice, values, default_model))
+
+
+def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], default_model: str | None) -> list[str]:
+    family, notes = choice.family, []
+    if request.model is None and default_model is None and family is not FLUX_SCHNELL:
+        notes.append(f"{FLUX_SCHNELL.id} is not ready at ComfyUI, so {choice.file} drew this.")
+    if family is UNKNOWN:
+        notes.append(f"The family of {choice.file} is not known; it ran with the defaults of SD 1.5.")
+    asked = (request.width or values["width"], request.height or values["height"])
+    if asked != (values["width"], values["height"]):
+        notes.append(
+            f"{asked[0]}x{asked[1]} was rounded to {values['width']}x{values['height']}: "
+            f"{family.id} draws in multiples of {family.grid}."
+        )
+    if request.negative_prompt and values["cfg"] <= 1:
+        notes.append(f"negative_prompt had no effect: at cfg {values['cfg']:g} {family.id} cannot use one.")
+    elif not family.takes_negative and values["cfg"] > 1:
+        notes.append(f"{family.id} is made for cfg 1; cfg {values['cfg']:g} takes twice as long and may look burnt.")
+    return notes
+
+
+def round_to(size: int, grid: int) -> int:
+    """Return the multiple of `grid` nearest to `size`, at least one `grid`."""
+    return max(grid, (size + grid // 2) // grid * grid)

@@ -1,0 +1,40 @@
+"""The MCP door; the only room that imports fastmcp."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastmcp import FastMCP
+
+from mcp_image_gen import __version__
+from mcp_image_gen.app import App
+from mcp_image_gen.server.errors import ArgumentErrors
+from mcp_image_gen.server.tools import register_tools
+from mcp_image_gen.settings import Settings
+
+INSTRUCTIONS = (
+    "Draws images on the user's own hardware. Call generate_image; show the picture and tell its path and seed. "
+    "If it answers status 'running', call get_generation_status with the prompt_id."
+)
+
+
+def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
+    """Return the MCP server; nothing is contacted or read from disk before a tool is called."""
+    app = app or App(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastMCP[Any]) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await app.aclose()
+
+    server: FastMCP[Any] = FastMCP(
+        "mcp-image-gen",
+        INSTRUCTIONS,
+        version=__version__,
+        lifespan=lifespan,
+        middleware=[ArgumentErrors()],
+    )
+    register_tools(server, app)
+    return server

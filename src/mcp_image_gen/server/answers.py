@@ -1,0 +1,149 @@
+"""What a tool says: one line of JSON for programs, a sentence or two for readers, then pictures and links.
+
+Never structured content beside a picture: several clients then drop the picture.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from fastmcp.tools import ToolResult
+from fastmcp.utilities.types import Image
+from mcp.types import Annotations, ContentBlock, ResourceLink, TextContent
+
+from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.image import SavedImage
+from mcp_image_gen.domain.job import Job, JobStatus
+from mcp_image_gen.domain.model import ModelCatalog
+from mcp_image_gen.settings import Settings
+from mcp_image_gen.storage.images import OutputFolder
+from mcp_image_gen.storage.previews import Preview, render
+
+MAX_NAMES = 40  #: file names listed of one role; the command line lists all
+
+
+async def of_job(job: Job, settings: Settings) -> ToolResult:
+    """Return the answer for a job as it stands, with its pictures once it is done."""
+    if job.status is not JobStatus.DONE:
+        return _text(_unfinished(job), _what_next(job))
+    previews = await asyncio.to_thread(
+        render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
+    )
+    blocks: list[ContentBlock] = [TextContent(type="text", text=_lines(_finished(job), _story(job, previews)))]
+    blocks += [_inline(preview) for preview in previews if preview]
+    blocks += [_link(image) for image in job.images]
+    return ToolResult(content=blocks)
+
+
+def _finished(job: Job) -> dict[str, Any]:
+    first, *others = job.images
+    facts = {
+        "status": job.status,
+        "prompt_id": job.prompt_id,
+        **first.to_dict(),
+        "model": job.plan.model if job.plan else None,
+        "engine": job.engine,
+        "seconds": round(job.seconds, 2),
+    }
+    return {**facts, "images": [image.to_dict() for image in job.images]} if others else facts
+
+
+def _unfinished(job: Job) -> dict[str, Any]:
+    facts: dict[str, Any] = {"status": job.status, "prompt_id": job.prompt_id}
+    if job.plan:
+        facts["seed"] = job.plan.seed
+    if job.progress and not job.status.is_final:
+        p = job.progress
+        facts |= {"progress": p.describe(), "step": p.step, "steps": p.steps, "queue_position": p.queue_position}
+    if job.error:
+        facts["error"] = job.error.to_dict()
+    facts["seconds"] = round(job.seconds, 2)
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _what_next(job: Job) -> str:
+    if job.error:
+        return str(job.error)
+    return (
+        f"Not finished after {job.seconds:.0f} s; the job goes on. "
+        f'Call get_generation_status(prompt_id="{job.prompt_id}") to wait for the picture.'
+    )
+
+
+def _story(job: Job, previews: list[Preview | None]) -> str:
+    """Return the sentences for the reader of a finished job."""
+    many = len(job.images) > 1
+    sentences = [f"Saved {len(job.images)} pictures." if many else f"Saved to {job.images[0].path}."]
+    if job.images[0].seed is not None:
+        sentences.append(f"Seed {job.images[0].seed} draws {'them' if many else 'it'} again.")
+    sentences += job.notes
+    if any(image.uniform for image in job.images):
+        sentences.append(
+            "Warning: the picture has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
+            "start ComfyUI with --fp32-vae, or draw with another seed."
+        )
+    scaled = next(
+        (p for p, i in zip(previews, job.images, strict=True) if p and (p.width, p.height) != (i.width, i.height)), None
+    )
+    if scaled:
+        sentences.append(f"The inline picture is scaled to {scaled.width}x{scaled.height}; the file is full size.")
+    return " ".join(sentences)
+
+
+def _inline(preview: Preview) -> ContentBlock:
+    image = Image(data=preview.data, format=preview.mime_type.removeprefix("image/"))
+    return image.to_image_content(annotations=Annotations(audience=["user", "assistant"]))
+
+
+def _link(image: SavedImage) -> ContentBlock:
+    return ResourceLink(
+        type="resource_link",
+        uri=image.path.as_uri(),
+        name=image.path.name,
+        mime_type=image.mime_type,
+        size=image.size_bytes,
+        annotations=Annotations(audience=["user"]),  # for the model it would be the same picture twice
+    )
+
+
+def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
+    """Return the models, flux1-schnell first, and the files of every role."""
+    shown = catalog.models[:MAX_NAMES]
+    files = {role: list(names[:MAX_NAMES]) for role, names in catalog.files.items() if names}
+    cut = {role: len(names) - MAX_NAMES for role, names in catalog.files.items() if len(names) > MAX_NAMES}
+    facts = {"engine": engine.name, "models": [m.to_dict() for m in shown], "files": files}
+    ready = [m.name for m in catalog.models if m.ready]
+    sentences = [f"Ready to draw: {', '.join(ready[:MAX_NAMES])}." if ready else "No model is ready to draw."]
+    first = catalog.models[0]
+    if not first.ready:
+        sentences.append(f"{first.family} is not ready; missing: {'; '.join(first.missing)}.")
+    if cut:
+        rest = ", ".join(f"{count} more of role {role}" for role, count in cut.items())
+        sentences.append(f"Not listed: {rest}; `mcp-image-gen models` lists all.")
+    return _text(facts, " ".join(sentences))
+
+
+def of_folder(folder: OutputFolder) -> ToolResult:
+    """Return where pictures go."""
+    facts = {
+        "path": str(folder.path),
+        "exists": folder.exists,
+        "writable": folder.writable,
+        "images": folder.images,
+        "bytes": folder.size_bytes,
+    }
+    if not folder.writable:
+        story = "It cannot be written to: make it writable, or set IMAGE_OUTPUT_DIR to another folder."
+    elif not folder.exists:
+        story = "It does not exist yet; the first picture makes it."
+    else:
+        story = f"It holds {folder.images} pictures, {folder.size_bytes / 1e6:.1f} MB."
+    return _text(facts, story)
+
+
+def _text(facts: dict[str, Any], story: str) -> ToolResult:
+    return ToolResult(content=[TextContent(type="text", text=_lines(facts, story))])
+
+
+def _lines(facts: dict[str, Any], story: str) -> str:
+    return f"{json.dumps(facts, ensure_ascii=False)}\n{story}"

@@ -1,0 +1,120 @@
+"""The tools: parse the call, run the use case, phrase the answer."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastmcp import Context, FastMCP
+from fastmcp.tools import ToolResult
+from mcp.types import ToolAnnotations
+from pydantic import Field
+
+from mcp_image_gen.app import App
+from mcp_image_gen.domain.errors import PromptUnknown
+from mcp_image_gen.domain.job import Job, JobStatus
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.server import answers
+from mcp_image_gen.server.errors import tool_errors
+from mcp_image_gen.server.progress import ProgressReporter
+
+READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+
+
+def register_tools(server: FastMCP[Any], app: App) -> None:
+    """Give the server its four tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
+
+    @server.tool(
+        description="Draw an image from a text prompt on the user's own hardware. Returns the picture, the path of the "
+        "file and the seed; or, if it takes long, status 'running' with a prompt_id for get_generation_status.",
+        annotations=DRAWS,
+    )
+    async def generate_image(  # the field's words, all but one optional
+        ctx: Context,
+        prompt: Annotated[str, Field(description="What to draw: subject, setting, style, light")],
+        negative_prompt: Annotated[str, Field(description="What to avoid; no effect on models with cfg 1")] = "",
+        width: Annotated[int | None, Field(description="Pixels, 16-4096; default by model, 1024 for Flux")] = None,
+        height: Annotated[int | None, Field(description="Pixels, 16-4096")] = None,
+        steps: Annotated[int | None, Field(description="Sampling steps; default by model, 4 for Flux schnell")] = None,
+        seed: Annotated[int | None, Field(description="Same seed and settings, same picture; default random")] = None,
+        cfg: Annotated[float | None, Field(description="Guidance scale; default by model")] = None,
+        model: Annotated[str | None, Field(description="Name from list_available_models")] = None,
+        batch_size: Annotated[int, Field(description="Pictures to draw, 1-16")] = 1,
+        sampler: Annotated[str | None, Field(description="e.g. euler")] = None,
+        scheduler: Annotated[str | None, Field(description="e.g. simple")] = None,
+    ) -> ToolResult:
+        with tool_errors():
+            request = GenerationRequest(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                width=width,
+                height=height,
+                steps=steps,
+                seed=seed,
+                cfg=cfg,
+                model=model or None,
+                batch_size=batch_size,
+                sampler=sampler or None,
+                scheduler=scheduler or None,
+            )
+            prompt_id = app.runner.start(request)
+            try:
+                job = await _watch(ctx, app, prompt_id)
+            except asyncio.CancelledError:
+                await _withdraw(app, prompt_id)
+                raise
+            if job.error:
+                raise job.error
+        return await answers.of_job(job, app.settings)
+
+    @server.tool(
+        description="Wait for an image that generate_image left running; returns it when it is done, else where it "
+        "stands: queued, running, failed, cancelled, lost or unknown.",
+        annotations=READS,
+    )
+    async def get_generation_status(
+        ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]
+    ) -> ToolResult:
+        with tool_errors():
+            try:
+                await app.runner.find(prompt_id)
+            except PromptUnknown as error:
+                return await answers.of_job(
+                    Job(prompt_id=prompt_id, engine=app.engine.name, status=JobStatus.UNKNOWN, error=error),
+                    app.settings,
+                )
+            return await answers.of_job(await _watch(ctx, app, prompt_id), app.settings)
+
+    @server.tool(
+        description="List the models the image engine has, which are ready to draw, and their default steps, cfg and "
+        "size. Only needed to choose a model or when one is missing.",
+        annotations=READS,
+    )
+    async def list_available_models() -> ToolResult:
+        with tool_errors():
+            return answers.of_catalog(await app.engine.models(), app.engine)
+
+    @server.tool(
+        description="Tell where finished images are saved, whether that folder is writable and how much it holds.",
+        annotations=READS,
+    )
+    async def get_output_directory() -> ToolResult:
+        return answers.of_folder(await asyncio.to_thread(app.store.describe))
+
+
+async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
+    """Report progress until the job has ended or the wait is over; return it as it stands then."""
+    reporter = ProgressReporter(ctx)
+    job = await app.runner.find(prompt_id)
+    async for job in app.runner.watch(prompt_id, seconds=app.settings.wait_seconds):
+        await reporter.report(job)
+    return job
+
+
+async def _withdraw(app: App, prompt_id: str) -> None:
+    """Take the job back, whatever else is cancelled meanwhile: the GPU must not finish what nobody awaits."""
+    withdrawal = asyncio.ensure_future(app.runner.cancel(prompt_id))
+    while not withdrawal.done():
+        try:
+            await asyncio.shield(withdrawal)
+        except asyncio.CancelledError:
+            continue

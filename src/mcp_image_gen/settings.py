@@ -1,0 +1,166 @@
+"""Every setting, with unit, default and example; read from the environment when the server starts."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mcp_image_gen.domain.errors import SettingsInvalid
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _default_output_dir() -> Path:
+    return platformdirs.user_pictures_path() / "mcp-generated"
+
+
+class Settings(BaseSettings):
+    """The server's settings. An empty variable counts as not set."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    comfyui_url: str = Field(
+        "http://127.0.0.1:8188",
+        validation_alias="COMFYUI_URL",
+        description="Where ComfyUI answers.",
+        examples=["http://192.168.1.20:8188"],
+    )
+    comfyui_token: SecretStr | None = Field(
+        None,
+        validation_alias="COMFYUI_TOKEN",
+        description="Bearer token for a ComfyUI behind a proxy.",
+        examples=["s3cret"],
+    )
+    comfyui_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        {},
+        validation_alias="COMFYUI_HEADERS",
+        description="Extra headers for every request and the WebSocket to ComfyUI, as a JSON object.",
+        examples=['{"X-Api-Key": "s3cret"}'],
+    )
+    output_dir: Path = Field(
+        default_factory=_default_output_dir,
+        validation_alias="IMAGE_OUTPUT_DIR",
+        description="Folder for finished pictures; made when it is missing.",
+        examples=["~/Pictures/mcp-generated"],
+    )
+    engine: str = Field(
+        "comfyui",
+        validation_alias="IMAGE_GEN_ENGINE",
+        description="Engine that draws.",
+        examples=["comfyui"],
+    )
+    model: str | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_MODEL",
+        description="Model for calls that name none: a family or a file name. Not set: flux1-schnell, or else the "
+        "first model that is ready.",
+        examples=["flux1-schnell"],
+    )
+    wait_seconds: float = Field(
+        45,
+        validation_alias="IMAGE_GEN_WAIT_SECONDS",
+        ge=0,
+        le=86_400,
+        description="Seconds that a call waits for its picture before it answers with a handle. Many clients give up "
+        "after 60.",
+        examples=["240"],
+    )
+    job_timeout_seconds: float = Field(
+        3600,
+        validation_alias="IMAGE_GEN_JOB_TIMEOUT_SECONDS",
+        gt=0,
+        description="Seconds after which a job that has not ended is withdrawn.",
+        examples=["600"],
+    )
+    inline_format: Literal["png", "jpeg", "webp", "none"] = Field(
+        "png",
+        validation_alias="IMAGE_GEN_INLINE_FORMAT",
+        description="Format of the picture inside the answer; jpeg and webp keep more pixels, none sends text only. "
+        "The file on disk is never changed.",
+        examples=["jpeg"],
+    )
+    inline_max_bytes: int = Field(
+        900_000,
+        validation_alias="IMAGE_GEN_INLINE_MAX_BYTES",
+        ge=20_000,
+        description="Bytes that a whole answer may take; Claude Desktop refuses 1 MB.",
+        examples=["4000000"],
+    )
+    http_token: SecretStr | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_HTTP_TOKEN",
+        description="Bearer token that HTTP clients must send; required to listen beyond this machine.",
+        examples=["a-long-random-text"],
+    )
+    log_level: LogLevel = Field(
+        "warning",
+        validation_alias="IMAGE_GEN_LOG_LEVEL",
+        description="What goes to stderr: debug, info, warning or error.",
+        examples=["info"],
+    )
+
+    @field_validator("comfyui_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            message = "must start with http:// or https:// and name a host, e.g. http://127.0.0.1:8188"
+            raise ValueError(message)
+        return value.rstrip("/")
+
+    @field_validator("comfyui_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        message = 'must be a JSON object of texts, e.g. {"X-Api-Key": "s3cret"}'
+        try:
+            headers = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(message) from error
+        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+            raise ValueError(message)
+        return headers
+
+    @field_validator("output_dir")
+    @classmethod
+    def _make_absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def engine_headers(self) -> dict[str, str]:
+        """Headers for every request to ComfyUI, secrets in the clear."""
+        headers = {name: value.get_secret_value() for name, value in self.comfyui_headers.items()}
+        if self.comfyui_token:
+            headers.setdefault("Authorization", f"Bearer {self.comfyui_token.get_secret_value()}")
+        return headers
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Return the settings of this environment; `overrides` go by variable name and win.
+
+    Raises:
+        SettingsInvalid: a variable cannot be read; the message names it and its value's fault.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False))
+        raise SettingsInvalid(
+            f"A setting cannot be read. {problems}.", hint="Correct or unset the environment variable."
+        ) from error
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return str(location[0]) if location else "environment"
+
+
+@lru_cache(maxsize=1)
+def variable_names() -> dict[str, str]:
+    """Return field name -> environment variable."""
+    return {name: str(info.validation_alias) for name, info in Settings.model_fields.items()}

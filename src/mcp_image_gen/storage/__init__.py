@@ -1,0 +1,1 @@
+"""Pictures on disk, and the smaller copies that travel inside an answer."""

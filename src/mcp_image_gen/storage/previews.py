@@ -1,0 +1,98 @@
+"""Copies of the pictures that fit into an answer: whole if small enough, scaled down if not."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mcp_image_gen.domain.image import SavedImage
+from mcp_image_gen.storage import png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TEXT_BYTES = 6_000  #: of the answer's budget, for text and link of one picture
+TRIES = 5
+SMALLEST_SIDE = 32  #: pixels; a preview below this says nothing
+#: A scaled picture has more detail per pixel than its original; so many bytes more per pixel, by measurement.
+PNG_GROWTH = 1.35
+#: bytes per pixel that an encoded photograph takes, by measurement; only the first guess hangs on it
+PIXEL_BYTES = {"jpeg": 0.45, "webp": 0.35}
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {"compress_level": 1},
+    "jpeg": {"quality": 85},
+    "webp": {"quality": 80, "method": 2},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A picture as it travels inside an answer; it holds no metadata."""
+
+    data: bytes = field(repr=False)
+    mime_type: str
+    width: int  #: pixels
+    height: int  #: pixels
+
+
+def render(images: Sequence[SavedImage], *, image_format: str, max_bytes: int) -> list[Preview | None]:
+    """Return a preview for each picture, such that the whole answer stays below `max_bytes`.
+
+    The budget is shared: what a small picture leaves over goes to the next ones. None stands for a picture that is gone
+    from disk or does not fit at any useful size.
+    """
+    if image_format == "none":
+        return [None] * len(images)
+    budget = (max_bytes - TEXT_BYTES - 1_000 * len(images)) * 3 // 4  # base64 makes 4 bytes of 3
+    previews: list[Preview | None] = []
+    for index, image in enumerate(images):
+        preview = _render_one(image, image_format, budget // (len(images) - index))
+        budget -= len(preview.data) if preview else 0
+        previews.append(preview)
+    return previews
+
+
+def _render_one(image: SavedImage, image_format: str, budget: int) -> Preview | None:
+    from PIL import Image  # slow to import; not needed to start
+
+    try:
+        data = image.path.read_bytes()
+    except OSError:
+        return None
+    if image_format == "png" and png.is_png(data):
+        data = png.without_texts(data)
+        if len(data) <= budget:
+            return Preview(data=data, mime_type="image/png", width=image.width, height=image.height)
+    with Image.open(io.BytesIO(data)) as picture:
+        return _scale_to_fit(_flatten(picture, image_format), image_format, len(data), budget)
+
+
+def _flatten(picture: "Image.Image", image_format: str) -> "Image.Image":
+    """Return the picture in a mode that the format takes, transparent parts on white for JPEG."""
+    if picture.mode == "RGB":
+        return picture
+    if image_format != "jpeg":
+        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    from PIL import Image  # slow to import; not needed to start
+
+    page = Image.new("RGBA", picture.size, "white")
+    page.alpha_composite(picture.convert("RGBA"))
+    return page.convert("RGB")
+
+
+def _scale_to_fit(picture: "Image.Image", image_format: str, file_bytes: int, budget: int) -> Preview | None:
+    """Encode once at an estimated size; again, smaller, only if the estimate was off."""
+    pixels = picture.width * picture.height
+    pixel_bytes = PIXEL_BYTES.get(image_format) or file_bytes / pixels * PNG_GROWTH
+    scale = min(1.0, (budget / (pixel_bytes * pixels)) ** 0.5)
+    for _ in range(TRIES):
+        size = (round(picture.width * scale), round(picture.height * scale))
+        if min(size) < min(SMALLEST_SIDE, *picture.size):
+            return None
+        scaled = picture if size == picture.size else picture.resize(size, reducing_gap=2.0)
+        buffer = io.BytesIO()
+        scaled.save(buffer, image_format, **SAVE_OPTIONS[image_format])
+        if buffer.tell() <= budget:
+            return Preview(data=buffer.getvalue(), mime_type=f"image/{image_format}", width=size[0], height=size[1])
+        scale *= min(0.9, 0.95 * (budget / buffer.tell()) ** 0.5)
+    return None
