@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    EngineRefused,
     EngineUnreachable,
     GenerationCancelled,
     GenerationFailed,
@@ -29,7 +32,9 @@ logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the engine again
 #: The picture may lie finished at the engine: asking for the status tries again to fetch and save it.
-WORTH_ANOTHER_TRY = (EngineUnreachable, OutputNotWritable)
+WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable)
+PROMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  #: what any engine could know; all else is never asked for
+Work = Callable[[], Coroutine[Any, Any, list[SavedImage]]]  #: called by the job's own task: no task, no work
 ENDINGS = {GenerationCancelled: JobStatus.CANCELLED, GenerationLost: JobStatus.LOST}
 
 
@@ -65,7 +70,7 @@ class JobRunner:
     def start(self, request: GenerationRequest) -> str:
         """Begin to draw and return the prompt_id, ours and the engine's."""
         entry = self._add(Job(prompt_id=str(uuid.uuid4()), engine=self._engine.name))
-        self._run(entry, generate(self._engine, self._store, request, entry.job.prompt_id, entry))
+        self._run(entry, lambda: generate(self._engine, self._store, request, entry.job.prompt_id, entry))
         return entry.job.prompt_id
 
     async def find(self, prompt_id: str) -> Job:
@@ -78,16 +83,17 @@ class JobRunner:
         entry = self._entries.get(prompt_id)
         if entry and not isinstance(entry.job.error, WORTH_ANOTHER_TRY):
             return entry.job
-        plan = await self._engine.recall(prompt_id)
+        plan = await self._engine.recall(prompt_id) if PROMPT_ID.fullmatch(prompt_id) else None
         if plan is None:
             raise PromptUnknown(
-                f"No job {prompt_id!r} is known here or at {self._engine.url}.",
+                f"No job {prompt_id[:64]!r} is known here or at {self._engine.url}.",
                 hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
             )
-        if entry is None or entry.job.status.is_final:  # nobody else has taken it over meanwhile
-            entry = self._add(Job(prompt_id=prompt_id, engine=self._engine.name, plan=plan, notes=plan.notes))
-            self._run(entry, collect(self._engine, self._store, plan, prompt_id, entry.progressed))
-        return entry.job
+        current = self._entries.get(prompt_id)
+        if current is None or current is entry:  # nobody else has taken it over meanwhile
+            taken = current = self._add(Job(prompt_id=prompt_id, engine=self._engine.name, plan=plan, notes=plan.notes))
+            self._run(taken, lambda: collect(self._engine, self._store, plan, prompt_id, taken.progressed))
+        return current.job
 
     async def watch(self, prompt_id: str, *, seconds: float, heartbeat: float = 5.0) -> AsyncIterator[Job]:
         """Yield the job now and at every change, until it has ended or `seconds` are over.
@@ -147,32 +153,37 @@ class JobRunner:
         entry = self._entries[job.prompt_id] = _Entry(job)
         return entry
 
-    def _run(self, entry: _Entry, work: Coroutine[Any, Any, list[SavedImage]]) -> None:
+    def _run(self, entry: _Entry, work: Work) -> None:
         entry.task = asyncio.create_task(self._finish(entry, work), name=f"job-{entry.job.prompt_id}")
 
-    async def _finish(self, entry: _Entry, work: Coroutine[Any, Any, list[SavedImage]]) -> None:
+    async def _finish(self, entry: _Entry, work: Work) -> None:
         """Do the work and note how it ended."""
         prompt_id = entry.job.prompt_id
         bound = asyncio.timeout(self._timeout)
         try:
             async with bound:
-                images = await work
+                images = await work()
             changes: dict[str, Any] = {"status": JobStatus.DONE, "images": tuple(images)}
         except ImageGenError as error:
+            if isinstance(error, WORTH_ANOTHER_TRY) and entry.job.progress:
+                error.hint = f'{error.hint} (Later, get_generation_status(prompt_id="{prompt_id}") fetches it.)'.strip()
             changes = {"status": ENDINGS.get(type(error), JobStatus.FAILED), "error": error}
         except Exception as error:
             if bound.expired():
                 changes = {"status": JobStatus.FAILED, "error": await self._time_out(prompt_id)}
             else:
                 logger.exception("job %s", prompt_id)
-                failure = GenerationFailed(f"An unexpected error: {error!r}.", hint="Please report it with the log.")
+                failure = GenerationFailed(
+                    f"An unexpected error: {repr(error)[:300]}.", hint="Please report it with the log."
+                )
                 changes = {"status": JobStatus.FAILED, "error": failure}
         logger.info("job %s: %s", prompt_id, changes["status"])
         entry.update(**changes, ended=time.monotonic())
 
     async def _time_out(self, prompt_id: str) -> GenerationTimeout:
-        await self._withdraw(prompt_id)
+        withdrawal = (await self._withdraw(prompt_id))["error"]
+        hint = "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture."
         return GenerationTimeout(
             f"The job {prompt_id} did not end within {self._timeout:g} s and was withdrawn.",
-            hint="Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture.",
+            hint=f"{withdrawal.hint} {hint}".strip(),
         )

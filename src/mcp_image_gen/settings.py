@@ -1,6 +1,7 @@
 """Every setting, with unit, default and example; read from the environment when the server starts."""
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_image_gen.domain.errors import SettingsInvalid
 
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  #: RFC 9110, section 5.6.2
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -107,11 +109,29 @@ class Settings(BaseSettings):
     @field_validator("comfyui_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = urlsplit(value.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, parts.netloc)):
             message = "must start with http:// or https:// and name a host, e.g. http://127.0.0.1:8188"
             raise ValueError(message)
-        return value.rstrip("/")
+        _ = parts.port  # raises ValueError for what is no port
+        if parts.query or parts.fragment:
+            message = "must be a plain address without ? and #, e.g. http://127.0.0.1:8188"
+            raise ValueError(message)
+        return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+    @field_validator("comfyui_token", "http_token", mode="before")
+    @classmethod
+    def _check_token(cls, value: object) -> object:
+        """Return the token without the line end that files and shells leave on it; None if nothing is left."""
+        if not isinstance(value, str):
+            return value
+        _check_header_value(value.strip())
+        return value.strip() or None
+
+    @field_validator("log_level", "inline_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("comfyui_headers", mode="before")
     @classmethod
@@ -125,12 +145,21 @@ class Settings(BaseSettings):
             raise ValueError(message) from error
         if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
             raise ValueError(message)
+        for name, text in headers.items():
+            if not HEADER_NAME.fullmatch(name):
+                message = f"{name!r} is no header name"
+                raise ValueError(message)
+            _check_header_value(text)
         return headers
 
     @field_validator("output_dir")
     @classmethod
     def _make_absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:  # ~name, and no such user
+            message = f"{value}: the home directory is not known; give the whole path"
+            raise ValueError(message) from error
 
     @property
     def engine_headers(self) -> dict[str, str]:
@@ -139,6 +168,12 @@ class Settings(BaseSettings):
         if self.comfyui_token:
             headers.setdefault("Authorization", f"Bearer {self.comfyui_token.get_secret_value()}")
         return headers
+
+
+def _check_header_value(text: str) -> None:
+    if not text.isascii() or not all(map(str.isprintable, text)):
+        message = "a header can hold printable ASCII characters only"
+        raise ValueError(message)
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def generate(  # the field's words, all but one optional
 
     async def draw(opened: App) -> int:
         if output:
-            show.check_target(output, overwrite=overwrite)
+            show.check_target(output, batch_size, overwrite=overwrite)
         request = GenerationRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -244,6 +245,9 @@ def _guarded(work: Callable[[], int], *, as_json: bool) -> int:
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _status_of(error: ImageGenError) -> JobStatus:

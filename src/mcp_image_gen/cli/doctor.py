@@ -61,5 +61,5 @@ async def _folder(app: App) -> Finding:
     if not folder.writable:
         fix = "make it writable, or set IMAGE_OUTPUT_DIR to another folder"
         return Finding(subject="folder", ok=False, text=f"{folder.path} cannot be written to: {fix}")
-    holds = f"{folder.images} pictures, {folder.size_bytes / 1e6:.1f} MB" if folder.exists else "will be made"
+    holds = folder.summary if folder.exists else "will be made"
     return Finding(subject="folder", ok=True, text=f"{folder.path} ({holds})")

@@ -1,15 +1,19 @@
 """Serving MCP: over stdio by default, over HTTP on request."""
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
+import os
+import signal
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 from mcp_image_gen.domain.errors import ImageGenError, SettingsInvalid
-from mcp_image_gen.settings import Settings, load_settings
+from mcp_image_gen.settings import LogLevel, Settings, load_settings
 
-BAD_USAGE = 2  #: exit code
+FAILED, BAD_USAGE = 1, 2  #: exit codes
+GRACE_SECONDS = 2.0  #: for calls to take their jobs back after Ctrl-C
 
 
 def serve_stdio() -> int:
@@ -23,9 +27,20 @@ def serve_stdio() -> int:
     from mcp_image_gen.server import build_server  # a second's import; errors above come first
 
     server = build_server(settings)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.run_async("stdio", show_banner=False, log_level=settings.log_level))
+    asyncio.run(_until_interrupted(server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))))
     return 0
+
+
+async def _until_interrupted(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open."""
+    task = asyncio.ensure_future(serving)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
+        task.cancel()
+        await asyncio.wait({task}, timeout=GRACE_SECONDS)
+        os._exit(0)  # the thread that reads stdin cannot be stopped, and a usual exit would wait for it
 
 
 def serve_http(settings: Settings, *, host: str, port: int) -> int:
@@ -49,20 +64,26 @@ def serve_http(settings: Settings, *, host: str, port: int) -> int:
 
         token = settings.http_token.get_secret_value()
         server.auth = StaticTokenVerifier(tokens={token: {"client_id": "mcp-image-gen", "scopes": []}})
-    print(f"Serving MCP at http://{host}:{port}/mcp (Ctrl-C ends)", file=sys.stderr)
-    with contextlib.suppress(KeyboardInterrupt):
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving MCP at http://{shown}:{port}/mcp (Ctrl-C ends)", file=sys.stderr)
+    try:
         asyncio.run(
             server.run_async(
                 "http",
                 show_banner=False,
                 host=host,
                 port=port,
-                log_level=settings.log_level,
+                log_level=_framework_level(settings),
+                uvicorn_config={"log_config": None},  # its own would send the access log to stdout
                 # FastMCP's own default is off: any web page could then talk to the server by DNS rebinding. Beyond
                 # loopback the names under which this machine is known are not ours to guess; the token guards.
                 host_origin_protection="auto" if loopback else False,
             )
         )
+    except KeyboardInterrupt:
+        return 0
+    except SystemExit:  # uvicorn has logged why: mostly a port that is taken; its own code 3 is our "no engine"
+        return FAILED
     return 0
 
 
@@ -76,10 +97,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _framework_level(settings: Settings) -> LogLevel:
+    """Return FastMCP's log level: at debug it would write prompts into the log."""
+    return "info" if settings.log_level == "debug" else settings.log_level
+
+
 def start_logging(settings: Settings) -> None:
     """Send our log to stderr; stdout belongs to the protocol."""
     logging.basicConfig(
         stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("httpx2", "httpcore2"):
+    for noisy in ("httpx2", "httpcore2", "mcp", "PIL"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

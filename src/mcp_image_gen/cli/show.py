@@ -33,18 +33,27 @@ async def follow(runner: JobRunner, prompt_id: str, *, seconds: float) -> Job:
     return job
 
 
-def check_target(output: Path, *, overwrite: bool) -> None:
+def check_target(output: Path, count: int, *, overwrite: bool) -> None:
     """Refuse an --output that could not be written, before anything is drawn.
 
     Raises:
-        InvalidRequest: not a .png, in a folder that is not there, or a file that exists.
+        InvalidRequest: not a .png, in a folder that is not there, or one of the `count` files exists.
     """
     if output.suffix.lower() != ".png":
         raise InvalidRequest(f"--output {output} does not end in .png.", hint="Pictures are written as PNG.")
     if not output.absolute().parent.is_dir():
         raise InvalidRequest(f"The folder {output.absolute().parent} does not exist.", hint="Make it first.")
-    if output.exists() and not overwrite:
-        raise InvalidRequest(f"{output} exists.", hint="Choose another name, or add --overwrite.")
+    for target in _targets(output, count):
+        if target.is_dir():
+            raise InvalidRequest(f"{target} is a folder.", hint="Choose another name.")
+        if target.exists() and not overwrite:
+            raise InvalidRequest(f"{target} exists.", hint="Choose another name, or add --overwrite.")
+
+
+def _targets(output: Path, count: int) -> list[Path]:
+    """Return FILE, FILE-2, FILE-3 ..."""
+    first = output.absolute()
+    return [first, *(first.with_stem(f"{first.stem}-{number}") for number in range(2, count + 1))]
 
 
 def move(job: Job, output: Path) -> Job:
@@ -54,10 +63,7 @@ def move(job: Job, output: Path) -> Job:
         OutputNotWritable: a picture could not be moved; it stays where it was saved.
     """
     images = []
-    for number, image in enumerate(job.images, 1):
-        target = output.absolute()
-        if number > 1:
-            target = target.with_stem(f"{target.stem}-{number}")
+    for image, target in zip(job.images, _targets(output, len(job.images)), strict=True):
         try:
             shutil.move(image.path, target)
         except OSError as error:

@@ -44,6 +44,7 @@ class GenerationRequest:
         if not self.prompt.strip():
             raise InvalidRequest("The prompt is empty.", hint="Say what to draw, e.g. 'a lighthouse at dusk'.")
         for name in ("prompt", "negative_prompt"):
+            _check_text(name, getattr(self, name))
             length = len(getattr(self, name))
             if length > MAX_PROMPT_CHARS:
                 raise InvalidRequest(
@@ -54,6 +55,16 @@ class GenerationRequest:
             value = getattr(self, name)
             if value is not None and not smallest <= value <= largest:  # also refuses NaN
                 raise InvalidRequest(f"{name}={value} is out of range {smallest}..{largest}.", hint=hint)
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{name} holds half a character ({text[error.start]!r} at {error.start}).",
+            hint="Send it as whole Unicode characters.",
+        ) from error
 
 
 def draw_seed() -> int:

@@ -29,7 +29,9 @@ async def of_job(job: Job, settings: Settings) -> ToolResult:
     previews = await asyncio.to_thread(
         render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
     )
-    blocks: list[ContentBlock] = [TextContent(type="text", text=_lines(_finished(job), _story(job, previews)))]
+    blocks: list[ContentBlock] = [
+        TextContent(type="text", text=_lines(_finished(job), _story(job, previews, settings)))
+    ]
     blocks += [_inline(preview) for preview in previews if preview]
     blocks += [_link(image) for image in job.images]
     return ToolResult(content=blocks)
@@ -70,18 +72,21 @@ def _what_next(job: Job) -> str:
     )
 
 
-def _story(job: Job, previews: list[Preview | None]) -> str:
+def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
     """Return the sentences for the reader of a finished job."""
     many = len(job.images) > 1
     sentences = [f"Saved {len(job.images)} pictures." if many else f"Saved to {job.images[0].path}."]
     if job.images[0].seed is not None:
-        sentences.append(f"Seed {job.images[0].seed} draws {'them' if many else 'it'} again.")
+        whole = f" with batch_size {len(job.images)}" if many else ""
+        sentences.append(f"Seed {job.images[0].seed}{whole} draws {'them' if many else 'it'} again.")
     sentences += job.notes
     if any(image.uniform for image in job.images):
         sentences.append(
             "Warning: the picture has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
             "start ComfyUI with --fp32-vae, or draw with another seed."
         )
+    if settings.inline_format != "none" and None in previews:
+        sentences.append("Not every picture fits into this answer; open the file to see it.")
     scaled = next(
         (p for p, i in zip(previews, job.images, strict=True) if p and (p.width, p.height) != (i.width, i.height)), None
     )
@@ -137,7 +142,7 @@ def of_folder(folder: OutputFolder) -> ToolResult:
     elif not folder.exists:
         story = "It does not exist yet; the first picture makes it."
     else:
-        story = f"It holds {folder.images} pictures, {folder.size_bytes / 1e6:.1f} MB."
+        story = f"It holds {folder.summary}."
     return _text(facts, story)
 
 

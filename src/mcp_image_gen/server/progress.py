@@ -26,6 +26,6 @@ class ProgressReporter:
             return
         self._told = told
         step = progress.step if progress else None
-        self._value = float(step) if step and step > self._value else self._value + WAITING_TICK
+        self._value = float(step) if step and step > self._value else round(self._value + WAITING_TICK, 3)
         total = float(progress.steps) if progress and progress.steps else None
         await self._ctx.report_progress(self._value, total, f"{phrase} ({job.seconds:.0f} s)")

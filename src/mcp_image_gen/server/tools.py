@@ -3,6 +3,7 @@
 import asyncio
 from typing import Annotated, Any
 
+import anyio
 from fastmcp import Context, FastMCP
 from fastmcp.tools import ToolResult
 from mcp.types import ToolAnnotations
@@ -15,6 +16,8 @@ from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.server import answers
 from mcp_image_gen.server.errors import tool_errors
 from mcp_image_gen.server.progress import ProgressReporter
+
+WITHDRAW_SECONDS = 15.0  #: bound on taking a job back when its call is cancelled
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
@@ -112,9 +115,5 @@ async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
 
 async def _withdraw(app: App, prompt_id: str) -> None:
     """Take the job back, whatever else is cancelled meanwhile: the GPU must not finish what nobody awaits."""
-    withdrawal = asyncio.ensure_future(app.runner.cancel(prompt_id))
-    while not withdrawal.done():
-        try:
-            await asyncio.shield(withdrawal)
-        except asyncio.CancelledError:
-            continue
+    with anyio.move_on_after(WITHDRAW_SECONDS, shield=True):
+        await app.runner.cancel(prompt_id)

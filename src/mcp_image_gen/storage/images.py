@@ -1,15 +1,16 @@
 """Finished pictures on disk: whole files only, never over an older one."""
 
+import contextlib
 import errno
 import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mcp_image_gen.domain.errors import GenerationFailed, OutputNotWritable
 from mcp_image_gen.domain.image import EngineImage, SavedImage
@@ -32,6 +33,11 @@ class OutputFolder:
     writable: bool  #: for a folder that does not exist yet: it can be made
     images: int
     size_bytes: int
+
+    @property
+    def summary(self) -> str:
+        """What it holds, e.g. "1 picture, 2.1 MB"."""
+        return f"{self.images} {'picture' if self.images == 1 else 'pictures'}, {self.size_bytes / 1e6:.1f} MB"
 
 
 class ImageStore:
@@ -80,9 +86,10 @@ class ImageStore:
 
     def describe(self) -> OutputFolder:
         """Return what lies in the folder; subfolders do not count."""
-        exists = self.folder.is_dir()
-        nearest = next(p for p in (self.folder, *self.folder.parents) if p.exists())
-        sizes = [f.stat().st_size for f in self._pictures()] if exists else []
+        # os.path, as Path.exists raises where a folder may not be looked into
+        exists = os.path.isdir(self.folder)  # noqa: PTH112
+        nearest = next(p for p in (self.folder, *self.folder.parents) if os.path.exists(p))  # noqa: PTH110
+        sizes = list(self._sizes()) if exists else []
         return OutputFolder(
             path=self.folder,
             exists=exists,
@@ -91,45 +98,53 @@ class ImageStore:
             size_bytes=sum(sizes),
         )
 
-    def _pictures(self) -> list[Path]:
-        endings = {f".{e}" for e in EXTENSIONS.values()}
-        return [f for f in self.folder.iterdir() if f.suffix.lower() in endings and f.is_file()]
+    def _sizes(self) -> Iterator[int]:
+        """Yield the size of each picture; one that is deleted meanwhile, or may not be looked at, does not count."""
+        endings = tuple(f".{e}" for e in EXTENSIONS.values())
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.name.lower().endswith(endings) and entry.is_file():
+                        yield entry.stat().st_size
 
     def _write(self, data: bytes, ending: str) -> Path:
-        """Write to `{timestamp}_{ending}` as a whole or not at all.
+        """Write to `{timestamp}_{ending}` as a whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, part, file = self._claim(ending)
+        try:
+            # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
+            # the engine has its own copy even then.
+            with file:
+                file.write(data)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return path
+
+    def _claim(self, ending: str) -> tuple[Path, Path, BinaryIO]:
+        """Return a free name, its `.part` file, and that file opened.
 
         The exclusive `.part` file is the claim on the name: whoever makes it owns the name, also among processes.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now().astimezone()
         while True:
             path = self.folder / f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}_{ending}"
             part = path.with_name(f".{path.name}.part")
-            try:
+            with contextlib.suppress(FileExistsError):
                 file = part.open("xb")
-            except FileExistsError:
-                now += timedelta(milliseconds=1)
-                continue
-            try:
-                if path.exists():
-                    now += timedelta(milliseconds=1)
-                    continue
-                with file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
+                if not path.exists():
+                    return path, part, file
                 file.close()
-                part.unlink(missing_ok=True)
-            return path
+                part.unlink()
+            now += timedelta(milliseconds=1)
 
     def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
         full = error.errno in DISK_FULL
         what = "The disk is full" if full else f"Cannot write to the output folder ({error.strerror or error})"
         where = f" The picture is not lost: it stays at {source}" if source else ""
         cure = "Free space" if full else "Make it writable, or set IMAGE_OUTPUT_DIR to another folder"
-        again = "then call get_generation_status with the prompt_id to save it." if source else "then call again."
+        again = "then ask for its status to save it." if source else "then call again."
         return OutputNotWritable(f"{what}: {self.folder}.{where}", hint=f"{cure}, {again}")
 
 
@@ -142,6 +157,9 @@ def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:
             width, height = picture.size
             suspect = len(image.data) < width * height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES
             uniform = suspect and _is_uniform(picture.convert("RGB").getextrema())
+            if picture.format == "PNG" and not png.is_png(image.data):
+                message = "a PNG without its end"
+                raise OSError(message)
             return picture.format or "PNG", width, height, uniform
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise GenerationFailed(

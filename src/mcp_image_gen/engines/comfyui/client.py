@@ -6,6 +6,7 @@ Source of the API facts: ComfyUI server.py and observed traffic of 0.3.64; newer
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -24,7 +25,8 @@ class ComfyUIClient:
     """One connection pool to one ComfyUI."""
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self.url = url
+        #: for people: without the user and password that may stand in the real one
+        self.url = str(httpx2.URL(url).copy_with(userinfo=b"")).rstrip("/")
         # trust_env=False: the engine is the user's own; a system-wide proxy has no business in between.
         self.http = httpx2.AsyncClient(
             base_url=url,
@@ -32,6 +34,7 @@ class ComfyUIClient:
             timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=16),
             trust_env=False,
+            verify=url.startswith("https:"),  # without TLS there is nothing to verify, and loading CAs takes 0.1 s
         )
 
     async def aclose(self) -> None:
@@ -44,7 +47,7 @@ class ComfyUIClient:
 
     async def object_info(self, class_type: str) -> dict[str, Any] | None:
         """Return the node class's description; None if the server lacks the class (it answers `{}`)."""
-        found = self._object(await self._get(f"/object_info/{class_type}"))
+        found = self._object(await self._get(f"/object_info/{quote(class_type, safe='')}"))
         info = found.get(class_type)
         return info if isinstance(info, dict) else None
 
@@ -54,7 +57,7 @@ class ComfyUIClient:
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the history entry; None before the end, after a restart, and for unknown ids alike."""
-        entry = self._object(await self._get(f"/history/{prompt_id}")).get(prompt_id)
+        entry = self._object(await self._get(f"/history/{quote(prompt_id, safe='')}")).get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
     async def queue_prompt(self, graph: Mapping[str, Any], *, prompt_id: str, client_id: str) -> httpx2.Response:
@@ -102,6 +105,11 @@ class ComfyUIClient:
                 break
             await asyncio.sleep(0.1 * attempt)
         self._check_access(reply)
+        if reply.status_code >= 500:
+            raise EngineAnswerUnusable(
+                f"ComfyUI failed to hand out the picture {image['filename']!r} (HTTP {reply.status_code}).",
+                hint="ComfyUI's log says more; the file lies in its output folder.",
+            )
         if reply.status_code != 200:
             raise PictureGone(
                 f"ComfyUI names the picture {image['filename']!r} but does not hand it out (HTTP {reply.status_code}).",
@@ -142,7 +150,7 @@ class ComfyUIClient:
         self._check_access(reply)
         if reply.status_code != 200:
             raise EngineAnswerUnusable(
-                f"{self.url}{reply.request.url.path} answered HTTP {reply.status_code}.",
+                f"{reply.request.url} answered HTTP {reply.status_code}.",
                 hint="Is COMFYUI_URL the address of ComfyUI itself? Its log says more.",
             )
         return reply
@@ -154,7 +162,7 @@ class ComfyUIClient:
             body = None
         if not isinstance(body, dict):
             raise EngineAnswerUnusable(
-                f"{self.url}{reply.request.url.path} answered something other than ComfyUI's JSON.",
+                f"{reply.request.url} answered something other than ComfyUI's JSON.",
                 hint="COMFYUI_URL must be the address of ComfyUI itself, not of a login page or another program.",
             )
         return body

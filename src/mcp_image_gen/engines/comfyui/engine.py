@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from mcp_image_gen.domain.errors import GenerationFailed, ImageGenError
+from mcp_image_gen.domain.errors import EngineAnswerUnusable, GenerationFailed, ImageGenError
 from mcp_image_gen.domain.image import EngineImage
 from mcp_image_gen.domain.job import Plan, Progress
 from mcp_image_gen.domain.model import ModelCatalog
@@ -18,8 +18,9 @@ from mcp_image_gen.engines.comfyui import graph as graphs
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 from mcp_image_gen.engines.comfyui.events import Outcome, parse_history, pick_images, queue_place
 from mcp_image_gen.engines.comfyui.failures import rejection, shorten
+from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
 from mcp_image_gen.engines.comfyui.follow import Follower
-from mcp_image_gen.engines.comfyui.models import LOADERS, PLANNING_ROLES, Inventory, catalog, resolve
+from mcp_image_gen.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
 from mcp_image_gen.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
 from mcp_image_gen.engines.comfyui.planning import values_for
 from mcp_image_gen.engines.comfyui.socket import EventStream
@@ -37,10 +38,10 @@ class ComfyUIEngine:
     name = "comfyui"
 
     def __init__(self, settings: Settings) -> None:
-        self.url = settings.comfyui_url
         self._default_model = settings.model
-        self._client = ComfyUIClient(self.url, settings.engine_headers)
-        self._stream = EventStream(self._client.http, self.url)
+        self._client = ComfyUIClient(settings.comfyui_url, settings.engine_headers)
+        self._stream = EventStream(self._client.http, settings.comfyui_url)
+        self.url = self._client.url
         self._classes: dict[str, NodeInfo] = {}
         self._graphs: dict[str, Mapping[str, Any]] = {}
         self._outcomes: dict[str, Outcome] = {}
@@ -56,7 +57,7 @@ class ComfyUIEngine:
             return await self._plan(request)
 
     async def _plan(self, request: GenerationRequest) -> Plan:
-        choice = resolve(request.model or self._default_model, await self._inventory(PLANNING_ROLES))
+        choice = await self._choose(request.model or self._default_model)
         graph = json.loads(
             files(__package__).joinpath("workflows", choice.family.workflows[choice.role]).read_text("utf-8")
         )
@@ -66,13 +67,21 @@ class ComfyUIEngine:
         check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
         return Plan(seed=seed, model=choice.file, settings=values, notes=notes, payload=graph)
 
+    async def _choose(self, name: str | None) -> Choice:
+        remembered = bool(self._classes)
+        choice = resolve(name, await self._inventory(PLANNING_ROLES))
+        if remembered and name is None and choice.family is not FLUX_SCHNELL:
+            self._classes.clear()  # the first wish may have been installed since we asked
+            choice = resolve(name, await self._inventory(PLANNING_ROLES))
+        return choice
+
     async def submit(self, plan: Plan, prompt_id: str) -> None:
         """Queue the graph, with the socket open so that no event is missed."""
         # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file.
         graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"mcp-image-gen/{prompt_id[:8]}"})
         self._graphs[prompt_id] = graph
-        client_id = await self._stream.subscribe(prompt_id)
         try:
+            client_id = await self._stream.subscribe(prompt_id)
             await self._queue(graph, prompt_id, client_id)
         except BaseException:
             await self._forget(prompt_id)
@@ -89,6 +98,13 @@ class ComfyUIEngine:
                 hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
             ) from doubt
         body = _json_of(reply)
+        queued_as = body.get("prompt_id", prompt_id)
+        if queued_as != prompt_id:
+            await self.cancel(str(queued_as))
+            raise EngineAnswerUnusable(
+                f"The ComfyUI at {self.url} is too old: it does not take the prompt_id that it is given.",
+                hint="Update ComfyUI to 0.3.45 or newer.",
+            )
         if reply.status_code == 200 and not body.get("node_errors"):
             return
         self._classes.clear()  # the server has changed since the graph was checked
@@ -172,7 +188,7 @@ class ComfyUIEngine:
         stats = await self._client.system_stats()
         system, devices = stats.get("system") or {}, stats.get("devices") or []
         version = system.get("comfyui_version", "of unknown version")
-        shown = ", ".join(f"{d.get('name')} ({d.get('vram_total', 0) / 2**30:.0f} GiB)" for d in devices)
+        shown = ", ".join(f"{d.get('name')} ({(d.get('vram_total') or 0) / 2**30:.0f} GiB)" for d in devices)
         return f"ComfyUI {version} at {self.url}, on {shown or 'an unknown device'}"
 
     async def aclose(self) -> None:
@@ -190,13 +206,13 @@ class ComfyUIEngine:
 
     async def _describe(self, class_types: Iterable[str]) -> dict[str, NodeInfo | None]:
         """Return the node classes' descriptions; known ones are not asked for again."""
-        wanted = set(class_types)
-        unknown = [c for c in wanted if c not in self._classes]
+        found: dict[str, NodeInfo | None] = {c: self._classes.get(c) for c in class_types}
+        unknown = [c for c, info in found.items() if info is None]
         infos = await asyncio.gather(*map(self._client.object_info, unknown))
         for class_type, info in zip(unknown, infos, strict=True):
             if info is not None:
-                self._classes[class_type] = info
-        return {c: self._classes.get(c) for c in wanted}
+                found[class_type] = self._classes[class_type] = info
+        return found
 
     async def _forget(self, prompt_id: str) -> None:
         self._graphs.pop(prompt_id, None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcp_image_gen.domain.errors import GenerationFailed, ImageGenError, OutOfMemory, WorkflowRejected
-from mcp_image_gen.engines.comfyui.object_info import missing_node, not_in_list, options
+from mcp_image_gen.engines.comfyui.object_info import MODEL_INPUTS, missing_node, not_in_list, options
 
 MAX_TEXT = 300  #: characters of a foreign message that are passed on
 
@@ -71,12 +71,14 @@ def rejection(status: int, body: object) -> ImageGenError:
 def _node_fault(class_type: str, fault: Mapping[str, Any]) -> ImageGenError:
     extra = fault.get("extra_info") or {}
     name, allowed = str(extra.get("input_name")), options(extra.get("input_config"))
-    if fault.get("type") == "value_not_in_list" and allowed is not None:
-        return not_in_list(name, str(extra.get("received_value")), allowed)
+    # Of more than 20 choices ComfyUI tells none.
+    if fault.get("type") == "value_not_in_list" and (allowed is not None or name in MODEL_INPUTS):
+        return not_in_list(name, str(extra.get("received_value")), allowed or ())
     text = shorten(f"{fault.get('message')}: {fault.get('details')}")
     return WorkflowRejected(f"ComfyUI refused the node {class_type}: {text}", hint="Correct that value and call again.")
 
 
 def shorten(text: str) -> str:
-    """Return the text, cut to what a reader needs."""
+    """Return the text in one line, cut to what a reader needs."""
+    text = " ".join(text.split())
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

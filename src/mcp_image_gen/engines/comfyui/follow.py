@@ -10,7 +10,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from mcp_image_gen.domain.errors import EngineUnreachable, GenerationCancelled, GenerationFailed, GenerationLost
+from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    EngineUnreachable,
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationLost,
+)
 from mcp_image_gen.domain.job import JobStatus, Progress
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen.engines.comfyui.events import (
@@ -35,6 +41,8 @@ RECHECK_SECONDS = 0.2  #: until a prompt that seems absent is asked for again
 UNREACHABLE_SECONDS = 10.0  #: how long ComfyUI may be away before the job is given up
 HISTORY_DELAYS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  #: the history can lag behind execution_success
 
+#: Nodes that are done before anybody could read of them.
+QUICK = frozenset({"EmptySD3LatentImage", "EmptyLatentImage", "FluxGuidance", "SaveImage"})
 PHASES = {
     "CheckpointLoaderSimple": "loading the model",
     "UNETLoader": "loading the model",
@@ -42,7 +50,6 @@ PHASES = {
     "VAELoader": "loading the VAE",
     "CLIPTextEncode": "reading the prompt",
     "VAEDecode": "decoding",
-    "SaveImage": "saving",
 }
 
 
@@ -90,11 +97,13 @@ class Follower:
         return None
 
     def _note(self, event: Event) -> Progress | None:
+        if not isinstance(event, Disconnected):
+            self._unreachable_since = None
         self._running = self._running or isinstance(event, Started | NodeRunning | Step)
         match event:
             case Started():
                 return Progress(status=JobStatus.RUNNING, phase="loading the model")
-            case NodeRunning(node_id):
+            case NodeRunning(node_id) if self._classes.get(node_id) not in QUICK:
                 return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
             case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
                 return Progress(status=JobStatus.RUNNING, phase="drawing", step=value, steps=maximum)
@@ -129,8 +138,8 @@ class Follower:
         try:
             place = queue_place(await self._client.queue(), self._prompt_id)
             entry = None if place is not None else await self._client.history(self._prompt_id)
-        except EngineUnreachable:
-            return self._away()
+        except (EngineUnreachable, EngineAnswerUnusable) as error:
+            return self._away(error)  # a proxy before a ComfyUI that is starting answers, but not usably
         self._unreachable_since = None
         if entry:
             self.outcome = parse_history(entry)
@@ -143,11 +152,11 @@ class Follower:
             return Progress(status=JobStatus.RUNNING, phase="working") if not self._running else None
         return Progress(status=JobStatus.QUEUED, phase="waiting in the queue", queue_position=place)
 
-    def _away(self) -> Progress:
+    def _away(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
         now = time.monotonic()
         self._unreachable_since = self._unreachable_since or now
         if now - self._unreachable_since > UNREACHABLE_SECONDS:
-            raise self._client.unreachable()
+            raise error
         self._restarted = True
         return Progress(status=JobStatus.RUNNING, phase="ComfyUI does not answer, waiting for it")
 

@@ -114,8 +114,8 @@ def _first_of_class(graph: Mapping[str, Node], classes: Iterable[str]) -> str | 
 def _link(graph: Mapping[str, Node], node_id: str, name: str) -> str | None:
     """Return the node that feeds this input; None if it holds a value of its own."""
     value = graph[node_id].get("inputs", {}).get(name)
-    is_link = isinstance(value, list) and len(value) == 2 and value[0] in graph
-    return str(value[0]) if is_link and value is not None else None
+    is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
+    return str(value[0]) if is_link else None
 
 
 def _linked(graph: Mapping[str, Node], node_ids: Iterable[str], names: Iterable[str]) -> list[str]:

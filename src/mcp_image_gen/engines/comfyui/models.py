@@ -27,6 +27,7 @@ LOADERS: dict[str, tuple[str, str]] = {
     "upscaler": ("UpscaleModelLoader", "model_name"),
 }
 DRAWABLE = (DIFFUSION_MODEL, CHECKPOINT)
+MAX_NAME = 200  #: characters of an unknown name that are repeated to its sender
 PLANNING_ROLES = (CHECKPOINT, DIFFUSION_MODEL, "text_encoder", "vae")  #: what a plan depends on
 
 Inventory = Mapping[str, tuple[str, ...]]  #: role -> file names, as ComfyUI spells them
@@ -105,7 +106,7 @@ def resolve(name: str | None, inventory: Inventory) -> Choice:
 
 def _usable(choice: Choice | None, name: str, known: list[Choice]) -> Choice:
     if choice is None:
-        raise ModelNotFound(f"ComfyUI has no model {name!r}.", hint=_what_else(name, known))
+        raise ModelNotFound(f"ComfyUI has no model {name[:MAX_NAME]!r}.", hint=_what_else(name, known))
     if not choice.ready:
         raise ModelIncomplete(
             f"The model {choice.file!r} cannot draw yet. Missing: {'; '.join(choice.missing)}.",
@@ -127,7 +128,8 @@ def _what_else(name: str, known: list[Choice]) -> str:
     if not files:
         return download or f"Download {FLUX_SCHNELL.download}."
     close = difflib.get_close_matches(name.lower(), {f.lower(): f for f in files}, n=5, cutoff=0.3)
-    near = [f for f in files if f.lower() in close] or files[:5]
+    near = [f for f in files if f.lower() in close]
+    near = (near + [f for f in files if f not in near])[:5]
     return f"{download}Installed: {', '.join(near)}. Call list_available_models for all."
 
 

@@ -24,6 +24,8 @@ CUSTOM_NODES = {
     "CLIPLoaderGGUF": "ComfyUI-GGUF",
 }
 
+MAX_VALUE = 200  #: characters of an unknown value that are repeated to its sender
+
 NodeInfo = Mapping[str, Any]
 
 
@@ -98,7 +100,7 @@ def _check_value(class_type: str, name: str, value: object, spec: object) -> Non
 def not_in_list(name: str, value: str, allowed: tuple[str, ...]) -> ImageGenError:
     """Return the error for a value that is none of a combo's choices."""
     near = difflib.get_close_matches(value, allowed, n=5, cutoff=0.3) or list(allowed[:5])
-    folder = MODEL_INPUTS.get(name)
+    folder, value = MODEL_INPUTS.get(name), value[:MAX_VALUE]
     if folder is None:
         return InvalidRequest(
             f"{name.removesuffix('_name')}={value!r} is unknown to ComfyUI.", hint=f"Use one of: {', '.join(near)}."

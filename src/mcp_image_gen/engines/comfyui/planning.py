@@ -40,7 +40,7 @@ def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], d
     if asked != (values["width"], values["height"]):
         notes.append(
             f"{asked[0]}x{asked[1]} was rounded to {values['width']}x{values['height']}: "
-            f"{family.id} draws in multiples of {family.grid}."
+            f"{'it' if family is UNKNOWN else family.id} draws in multiples of {family.grid}."
         )
     if request.negative_prompt and values["cfg"] <= 1:
         notes.append(f"negative_prompt had no effect: at cfg {values['cfg']:g} {family.id} cannot use one.")
