@@ -1,0 +1,124 @@
+"""Shared fixtures: an in-process ComfyUI, the server in memory, and a client of either protocol era."""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mcp.types
+import pytest
+from fastmcp import Client
+
+from mcp_image_gen.app import App
+from mcp_image_gen.engines.comfyui import follow
+from mcp_image_gen.server import build_server
+from mcp_image_gen.settings import Settings, load_settings
+from tests.answers import Answer
+from tests.comfyui_server import ComfyUIServer
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for another machine fails, and the user's own settings do not leak in."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOOPBACK:
+            pytest.fail(f"a test tried to connect to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    for name in os.environ:
+        if name.startswith(("COMFYUI_", "IMAGE_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls come sooner than for users, so that no test waits for one."""
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.3)
+    monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)
+    monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
+
+
+@pytest.fixture
+def comfyui() -> Iterator[ComfyUIServer]:
+    """A ComfyUI with FLUX.1-schnell, SD 1.5 and SDXL."""
+    with ComfyUIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def configure(comfyui: ComfyUIServer, tmp_path: Path) -> Callable[..., Settings]:
+    """Return settings for the test's ComfyUI and folder, others by variable name."""
+
+    def make(**overrides: object) -> Settings:
+        return load_settings(**{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "pictures", **overrides})
+
+    return make
+
+
+@dataclass
+class Caller:
+    """An MCP client of one era, and the progress it was told."""
+
+    client: Client[Any]
+    app: App
+    era: str
+    progress: list[tuple[float, float | None, str]] = field(default_factory=list)
+
+    async def call(self, tool: str, **arguments: Any) -> Answer:
+        """Call the tool and return its answer, an error as well."""
+        return Answer(await self.client.call_tool_mcp(tool, arguments))
+
+    async def generate(self, prompt: str = "a red apple", **arguments: Any) -> Answer:
+        """Draw a small picture."""
+        return await self.call("generate_image", **{"prompt": prompt, "width": 64, "height": 64, **arguments})
+
+
+@pytest.fixture(params=["modern", "handshake"])
+def era(request: pytest.FixtureRequest) -> str:
+    """Both protocol eras: 2026-07-28, and the handshake revisions before it."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def connect(configure: Callable[..., Settings], era: str) -> AsyncIterator[Callable[..., Any]]:
+    """Return a function that gives a connected caller for settings by variable name."""
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as stack:
+
+        async def make(**overrides: object) -> Caller:
+            settings = configure(**overrides)
+            app = App(settings)
+            caller = Caller(client=None, app=app, era=era)  # type: ignore[arg-type]
+
+            async def note(progress: float, total: float | None, message: str | None) -> None:
+                caller.progress.append((progress, total, message or ""))
+
+            mode = "auto" if era == "modern" else "legacy"
+            caller.client = await stack.enter_async_context(
+                Client(build_server(settings, app), mode=mode, progress_handler=note)
+            )
+            return caller
+
+        yield make
+
+
+@pytest.fixture
+async def caller(connect: Callable[..., Any]) -> Caller:
+    """A connected client with default settings."""
+    return await connect()
+
+
+__all__ = ["Caller", "mcp"]

@@ -1,0 +1,54 @@
+"""Links lead somewhere, examples can be read, and every variable exists."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mcp_image_gen.settings import variable_names
+from tests.docs.documents import FENCE, ROOT, all_documents, anchors, blocks
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+VARIABLE = re.compile(r"\b(?:COMFYUI|IMAGE)_[A-Z_]*[A-Z]\b")
+
+each_document = pytest.mark.parametrize("document", all_documents(), ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@each_document
+def test_links_within_the_project_lead_somewhere(document: Path):
+    broken = []
+    for link in LINK.findall(FENCE.sub("", document.read_text("utf-8"))):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (document.parent / file).resolve() if file else document
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text("utf-8"))):
+            broken.append(link)
+    assert broken == []
+
+
+@each_document
+def test_examples_in_json_and_toml_can_be_read(document: Path):
+    text = document.read_text("utf-8")
+    for block in blocks(text, "json"):
+        json.loads(block)
+    for block in blocks(text, "toml"):
+        tomllib.loads(block)
+
+
+@each_document
+def test_only_variables_that_exist_are_named(document: Path):
+    assert set(VARIABLE.findall(document.read_text("utf-8"))) <= set(variable_names().values())
+
+
+@each_document
+def test_each_code_block_ends(document: Path):
+    assert document.read_text("utf-8").count("\n```") % 2 == 0
+
+
+def test_the_readme_names_every_page():
+    linked = {link.partition("#")[0] for link in LINK.findall((ROOT / "README.md").read_text("utf-8"))}
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages - linked == set()

@@ -1,0 +1,291 @@
+"""The engine behind its contract, where no MCP client can bring the case about."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+import pytest
+import respx
+
+from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    EngineUnreachable,
+    GenerationFailed,
+    ImageGenError,
+    ModelNotFound,
+    NodeMissing,
+    WorkflowRejected,
+)
+from mcp_image_gen.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.engines.comfyui import ENGINE, engine, socket
+from mcp_image_gen.engines.comfyui import follow as following
+from mcp_image_gen.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen.engines.comfyui.events import Disconnected, Ended, Event, NodeOutput, NodeRunning, Started, Step
+from mcp_image_gen.engines.comfyui.follow import Follower
+from mcp_image_gen.settings import load_settings
+from tests.comfyui_server import ComfyUIServer
+from tests.engines.others import draw, graph, submit
+
+OURS = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
+THEIRS = "16fd2706-8baf-433b-82eb-8c7fada847da"
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Any]:
+    """Give an engine for the URL and close it."""
+    made = ENGINE(load_settings(COMFYUI_URL=url))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+@pytest.fixture
+async def comfy(comfyui: ComfyUIServer) -> AsyncIterator[Any]:
+    async with opened(comfyui.url) as made:
+        yield made
+
+
+def planned(payload: Any) -> Plan:
+    return Plan(seed=1, model="m", settings={}, payload=payload)
+
+
+# -- graphs that ComfyUI does not take ----------------------------------------------------------------------------
+
+
+async def test_a_graph_that_comfyui_would_draw_in_part_is_refused_and_withdrawn(comfy, comfyui: ComfyUIServer):
+    """It answers 200, drops the invalid output, and would call the rest a success."""
+    half = graph()
+    half["10"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "bad"}}
+    comfyui.hold("pending")
+    with pytest.raises(WorkflowRejected, match="node SaveImage: Required input is missing: images"):
+        await comfy.submit(planned(half), OURS)
+    assert comfyui.deleted == [OURS]
+    assert comfyui.queue_remaining == 0
+    await comfyui.until(lambda server: server.sockets == 0)
+
+
+def cyclic() -> dict[str, Any]:
+    cycle = graph()
+    scale = {"image": ["20", 0], "upscale_method": "area", "width": 64, "height": 64, "crop": "disabled"}
+    cycle["20"] = {"class_type": "ImageScale", "inputs": scale}
+    cycle["9"]["inputs"]["images"] = ["20", 0]
+    return cycle
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        ({"ckpt_name": "nope.safetensors"}, ModelNotFound, "has no file 'nope.safetensors'"),
+        ({"class_type": "NoSuchLoader"}, NodeMissing, "has no node 'NoSuchLoader'"),
+        ({"cycle": True}, WorkflowRejected, "Prompt outputs failed validation ComfyUI's log says more"),
+    ],
+)
+async def test_a_refusal_of_comfyui_s_own_is_told_and_leaves_nothing_open(
+    comfy, comfyui: ComfyUIServer, change, kind, text
+):
+    bad = cyclic() if "cycle" in change else graph()
+    bad["1"]["class_type"] = change.get("class_type", "CheckpointLoaderSimple")
+    bad["1"]["inputs"]["ckpt_name"] = change.get("ckpt_name", "sd_xl_base_1.0.safetensors")
+    with pytest.raises(kind, match=text):
+        await comfy.submit(planned(bad), OURS)
+    assert comfyui.queue_remaining == 0
+    await comfyui.until(lambda server: server.sockets == 0)
+
+
+async def test_a_refusal_that_is_no_json_is_told(httpx2_mock):
+    httpx2_mock.post("/prompt").respond(413, text="Maximum request body size 104857600 exceeded.")
+    httpx2_mock.get("/ws").respond(404)
+    async with opened("http://gpu:8188") as comfy:
+        with pytest.raises(WorkflowRejected, match="too large"):
+            await comfy.submit(planned(graph()), OURS)
+
+
+async def test_a_prompt_whose_reply_was_lost_is_found_in_the_queue(comfy, comfyui: ComfyUIServer):
+    comfyui.hold("pending")
+    comfyui.fail("lost_reply")
+    await comfy.submit(planned(graph()), OURS)
+    assert (len(comfyui.prompts), comfyui.queue_remaining) == (1, 1)
+
+
+async def test_a_prompt_whose_reply_was_lost_is_found_in_the_history_as_well(comfy, comfyui: ComfyUIServer):
+    """A quick job has left the queue before anybody looks."""
+    done = await draw(comfyui, graph())
+    comfyui.fail("refuse_500")
+    await comfy.submit(planned(graph()), done)
+    assert len(await comfy.fetch(done)) == 1
+
+
+async def test_a_plan_of_another_engine_is_a_mistake_of_ours(comfy):
+    with pytest.raises(TypeError, match="another engine"):
+        await comfy.submit(planned("a request body"), OURS)
+
+
+async def test_a_comfyui_that_gives_its_own_prompt_ids_is_told_as_too_old(httpx2_mock):
+    """Before 0.3.45 the prompt_id in the request was not looked at; the job must not stay there unnoticed."""
+    pending = {"queue_running": [], "queue_pending": [[1, THEIRS, {}, {}, []]]}
+    empty = {"queue_running": [], "queue_pending": []}
+    httpx2_mock.post("/prompt").respond(json={"prompt_id": THEIRS, "number": 1, "node_errors": {}})
+    queues = iter([pending])
+    httpx2_mock.get("/queue").mock(side_effect=lambda _: respx.MockResponse(200, json=next(queues, empty)))
+    delete = httpx2_mock.post("/queue", json={"delete": [THEIRS]}).respond(200)
+    httpx2_mock.get("/ws").respond(404)
+    async with opened("http://gpu:8188") as old:
+        with pytest.raises(EngineAnswerUnusable, match=r"too old.*Update ComfyUI to 0\.3\.45"):
+            await old.submit(planned(graph()), OURS)
+    assert delete.call_count == 1
+
+
+# -- a socket that does not open ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """Give a URL where connections are taken and never answered, and events: one was opened, one was closed."""
+    connected, closed = asyncio.Event(), asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        while await reader.read(1000):
+            pass
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", connected, closed
+
+
+async def test_a_submission_that_is_cancelled_while_the_socket_opens_leaves_nothing_open():
+    async with silent_server() as (url, connected, closed), opened(url) as stuck, asyncio.timeout(5):
+        submission = asyncio.ensure_future(stuck.submit(planned(graph()), OURS))
+        await connected.wait()
+        submission.cancel()
+        await closed.wait()
+
+
+async def test_a_socket_that_never_opens_is_done_without(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(socket, "CONNECT_SECONDS", 0.05)
+    async with silent_server() as (url, _, closed), opened(url) as stuck, asyncio.timeout(5):
+        stream = stuck._stream
+        assert await stream.subscribe(OURS)
+        assert await stream.inbox(OURS).get() == Disconnected()
+        await closed.wait()
+
+
+# -- cancelling ---------------------------------------------------------------------------------------------------
+
+
+async def test_cancelling_a_job_that_is_loading_its_model_is_not_waited_for_without_end(
+    comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    comfyui.hold("loading")
+    theirs = await submit(comfyui, graph())
+    await comfyui.reached("loading")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "CANCEL_SECONDS", 0.1)
+        assert await comfy.cancel(theirs) is False
+    assert set(comfyui.interrupted) == {theirs}
+    comfyui.release("loading")
+    assert await comfy.cancel(theirs) is True
+
+
+async def test_cancelling_what_comfyui_does_not_know_succeeds(comfy, comfyui: ComfyUIServer):
+    assert await comfy.cancel(OURS) is True
+    assert not [seen for seen in comfyui.requests if seen.method == "POST"]
+
+
+# -- following ----------------------------------------------------------------------------------------------------
+
+
+async def test_preview_frames_between_the_messages_are_passed_over(
+    comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(following, "POLL_SECONDS", 5)  # the socket alone tells the end
+    comfyui.previews = True
+    await comfy.submit(planned(graph()), OURS)
+    assert "drawing, step 2/2" in [progress.describe() async for progress in comfy.follow(OURS)]
+    (image,) = await comfy.fetch(OURS)
+    assert image.source.startswith(f"{comfyui.url}/view?filename={OURS[:8]}_00001_.png")
+
+
+async def follow(comfyui: ComfyUIServer, prompt_id: str, *events: Event, nodes: Any = None) -> list[Progress]:
+    """Follow the prompt with an inbox that holds the events; return the progress."""
+    inbox: asyncio.Queue[Event] = asyncio.Queue()
+    for event in events:
+        inbox.put_nowait(event)
+    client = ComfyUIClient(comfyui.url, {})
+    try:
+        return [progress async for progress in Follower(client, inbox, prompt_id, nodes or graph()).events()]
+    finally:
+        await client.aclose()
+
+
+async def test_phases_are_told_in_words_and_steps_of_the_sampler_alone(comfyui: ComfyUIServer):
+    theirs = await draw(comfyui, graph())
+    nodes = graph()
+    nodes["20"] = {"class_type": "ImageUpscaleWithModel", "inputs": {}}
+    progress = await follow(
+        comfyui, theirs, Started(), NodeRunning("1"), NodeRunning("7"), Step("7", 1, 2), NodeRunning("20"),
+        Step("20", 3, 9), NodeRunning("unheard of"), Ended("success", {}), nodes=nodes,
+    )  # fmt: skip
+    assert [p.describe() for p in progress] == [
+        "loading the model", "loading the model", "drawing", "drawing, step 1/2", "working", "working",
+    ]  # fmt: skip
+    assert {p.status for p in progress} == {JobStatus.RUNNING}
+
+
+async def test_a_success_that_names_no_picture_is_looked_up_in_a_history_that_lags_behind(comfyui: ComfyUIServer):
+    comfyui.fail("history_late", reads=3)
+    theirs = await draw(comfyui, graph())
+    assert await follow(comfyui, theirs, NodeOutput("3", {"text": ["hello"]}), Ended("success", {})) == []
+
+
+async def test_a_success_that_is_named_nowhere_is_a_failure(comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(following, "HISTORY_DELAYS", (0, 0.001))
+    with pytest.raises(GenerationFailed, match="neither names it nor keeps a history"):
+        await follow(comfyui, OURS, Ended("success", {}))
+
+
+@pytest.mark.parametrize("fault", ["stop", "html"])
+async def test_a_comfyui_that_stays_away_is_given_up(comfyui: ComfyUIServer, fault):
+    if fault == "html":
+        comfyui.fail("html")
+    else:
+        await anyio.to_thread.run_sync(comfyui.stop)
+    with pytest.raises(EngineUnreachable if fault == "stop" else EngineAnswerUnusable):
+        await follow(comfyui, OURS, Disconnected())
+
+
+# -- looking ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_check_tells_version_and_devices(comfy, comfyui: ComfyUIServer):
+    comfyui.system_stats["devices"] = [
+        {"name": "cuda:0 AMD Radeon RX 7900 XTX", "vram_total": 24 * 2**30},
+        {"name": "privateuse", "vram_total": None},
+    ]
+    assert await comfy.check() == (
+        f"ComfyUI 0.3.64 at {comfyui.url}, on cuda:0 AMD Radeon RX 7900 XTX (24 GiB), privateuse (0 GiB)"
+    )
+
+
+async def test_a_server_that_tells_nothing_of_itself_is_a_comfyui_all_the_same(comfy, comfyui: ComfyUIServer):
+    comfyui.system_stats.clear()
+    assert await comfy.check() == f"ComfyUI of unknown version at {comfyui.url}, on an unknown device"
+
+
+async def test_node_classes_are_asked_for_once(comfy, comfyui: ComfyUIServer):
+    for _ in range(3):
+        await comfy.plan(GenerationRequest(prompt="a fox"))
+    asked = [seen.path for seen in comfyui.requests if seen.path.startswith("/object_info/")]
+    assert len(asked) == len(set(asked))
+
+
+async def test_planning_the_same_request_twice_gives_the_same_error(comfy):
+    for _ in range(2):
+        with pytest.raises(ImageGenError, match="sampler='nope' is unknown"):
+            await comfy.plan(GenerationRequest(prompt="a fox", sampler="nope"))

@@ -1,0 +1,130 @@
+"""Recorded node classes, and graphs held against them before anything is sent."""
+
+from typing import Any
+
+import pytest
+
+from mcp_image_gen.domain.errors import InvalidRequest, ModelNotFound, NodeMissing, WorkflowRejected
+from mcp_image_gen.engines.comfyui.object_info import check_graph, input_specs, options
+from tests.comfyui_nodes import recording
+
+CLASSES: dict[str, Any] = recording("object_info.json")
+LOADER = {"UNETLoader": {"input": {"required": {"unet_name": [["flux1-schnell.safetensors"]]}}}}
+
+
+def choices_of(class_type: str, name: str) -> Any:
+    return options(input_specs(CLASSES[class_type])[name])
+
+
+def graph(class_type: str = "KSampler", **inputs: Any) -> Any:
+    """Return a graph of one node with all that it requires, but for the inputs given."""
+    links = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    values = {"seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    return {"7": {"class_type": class_type, "inputs": {**links, **values, **inputs}}}
+
+
+def test_the_older_shape_of_a_combo_tells_its_choices():
+    assert choices_of("UNETLoader", "unet_name") == ("flux1-schnell.safetensors",)
+
+
+def test_the_newer_shape_of_a_combo_tells_its_choices():
+    assert CLASSES["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
+    assert choices_of("UpscaleModelLoader", "model_name") == ("4x-UltraSharp.safetensors", "RealESRGAN_x4plus.pth")
+
+
+def test_a_combo_that_asks_a_route_of_its_own_has_no_known_choices():
+    assert "remote" in CLASSES["LoadImageOutput"]["input"]["required"]["image"][1]
+    assert choices_of("LoadImageOutput", "image") is None
+
+
+@pytest.mark.parametrize("spec", [None, [], "COMBO", ["INT", {"min": 0}], ["COMBO"], ["COMBO", None], ["MODEL"]])
+def test_what_is_no_combo_has_no_choices(spec):
+    assert options(spec) is None
+
+
+def test_an_empty_combo_has_choices_but_none_fits():
+    assert (options([[]]), options(["COMBO", {"options": []}])) == ((), ())
+
+
+def test_optional_inputs_are_known_as_well():
+    assert "device" in input_specs(CLASSES["DualCLIPLoader"])
+    assert input_specs({}) == input_specs({"input": {"required": None, "optional": None}}) == {}
+
+
+def test_a_graph_that_comfyui_would_take_passes():
+    check_graph(graph(), CLASSES)
+    check_graph(recording("graphs/sdxl.json"), CLASSES)
+
+
+def test_a_missing_node_is_named_with_its_cure():
+    with pytest.raises(NodeMissing) as caught:
+        check_graph(graph("NoSuchSampler"), {"NoSuchSampler": None})
+    assert str(caught.value) == (
+        "ComfyUI has no node 'NoSuchSampler'. Update ComfyUI, or install the custom nodes that bring it "
+        "(ComfyUI Manager shows missing ones)."
+    )
+
+
+def test_a_missing_node_of_a_known_package_names_the_package():
+    with pytest.raises(NodeMissing, match="Install the custom nodes ComfyUI-GGUF"):
+        check_graph(graph("UnetLoaderGGUF"), {})
+
+
+def test_an_input_that_a_newer_comfyui_requires_is_named():
+    wanting = graph()
+    del wanting["7"]["inputs"]["denoise"]
+    with pytest.raises(WorkflowRejected, match=r"KSampler needs the input 'denoise'.*update mcp-image-gen"):
+        check_graph(wanting, CLASSES)
+
+
+def test_an_input_that_the_class_does_not_know_is_comfyui_s_to_judge():
+    check_graph(graph(unheard_of="x"), CLASSES)
+
+
+@pytest.mark.parametrize(("name", "value"), [("sampler_name", "eular"), ("scheduler", "simpel")])
+def test_an_unknown_sampler_or_scheduler_is_answered_with_the_nearest(name, value):
+    with pytest.raises(InvalidRequest) as caught:
+        check_graph(graph(**{name: value}), CLASSES)
+    word, near = ("sampler", "euler") if name == "sampler_name" else ("scheduler", "simple")
+    assert caught.value.message == f"{word}={value!r} is unknown to ComfyUI."
+    assert caught.value.hint.startswith(f"Use one of: {near}")
+
+
+def test_a_value_like_no_choice_is_answered_with_the_first_choices():
+    with pytest.raises(InvalidRequest, match="Use one of: euler, euler_cfg_pp"):
+        check_graph(graph(sampler_name="@@@"), CLASSES)
+
+
+def test_a_value_of_any_length_is_answered_in_a_few_words():
+    with pytest.raises(InvalidRequest) as caught:
+        check_graph(graph(sampler_name="x" * 100_000), CLASSES)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_missing_file_is_answered_with_the_nearest_and_its_folder():
+    with pytest.raises(ModelNotFound) as caught:
+        check_graph({"1": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux1.sft"}}}, LOADER)
+    assert str(caught.value) == (
+        "ComfyUI has no file 'flux1.sft'. Nearest: flux1-schnell.safetensors. Or put it into models/diffusion_models."
+    )
+
+
+def test_a_missing_file_of_an_empty_folder_names_the_folder():
+    empty = {"VAELoader": {"input": {"required": {"vae_name": [[]]}}}}
+    with pytest.raises(ModelNotFound, match=r"has no file 'ae.safetensors'. Put it into models/vae"):
+        check_graph({"3": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}}}, empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bounds"),
+    [("steps", 0, "1..10000"), ("cfg", 100.5, "0.0..100.0"), ("denoise", -0.1, "0.0..1.0"),
+     ("seed", 2**64, "0..18446744073709551615")],
+)  # fmt: skip
+def test_a_number_out_of_range_is_told_with_the_range(name, value, bounds):
+    with pytest.raises(InvalidRequest, match=f"{name}={value} is out of range {bounds} for ComfyUI's node KSampler"):
+        check_graph(graph(**{name: value}), CLASSES)
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 0), ("seed", 2**64 - 1), ("steps", 10_000), ("denoise", 0)])
+def test_the_ends_of_a_range_belong_to_it(name, value):
+    check_graph(graph(**{name: value}), CLASSES)

@@ -1,0 +1,156 @@
+"""A real ComfyUI at COMFYUI_URL draws: run with `COMFYUI_URL=http://127.0.0.1:8188 pytest tests/live`.
+
+64x64 and few steps, so that a CPU with random weights is enough. A model that is not there is skipped by name.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from fastmcp import Client
+from PIL import Image
+
+from mcp_image_gen.app import App
+from mcp_image_gen.engines.comfyui import follow
+from mcp_image_gen.server import build_server
+from mcp_image_gen.settings import load_settings
+from tests.answers import Answer
+from tests.conftest import Caller
+
+URL = os.environ.get("COMFYUI_URL", "")  # now: a fixture takes it out of the tests' environment
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not URL, reason="COMFYUI_URL is not set"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("live"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch, _impatient: None) -> None:
+    """Poll as for users: a real ComfyUI on a busy machine takes its time."""
+    monkeypatch.setattr(follow, "POLL_SECONDS", 1.0)
+    monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 30.0)
+
+
+@pytest.fixture
+async def live(tmp_path: Path) -> AsyncIterator[Caller]:
+    """A connected client of the server on the real ComfyUI."""
+    settings = load_settings(COMFYUI_URL=URL, IMAGE_OUTPUT_DIR=tmp_path, IMAGE_GEN_WAIT_SECONDS=240)
+    app = App(settings)
+    caller = Caller(client=None, app=app, era="modern")  # type: ignore[arg-type]
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        caller.progress.append((progress, total, message or ""))
+
+    async with Client(build_server(settings, app), progress_handler=note) as caller.client:
+        yield caller
+
+
+async def model(live: Caller, family: str, role: str) -> str:
+    """Return a ready model of that family, or skip."""
+    answer = await live.call("list_available_models")
+    ready = [m for m in answer.facts["models"] if m["ready"] and (m["family"], m["role"]) == (family, role)]
+    if not ready:
+        pytest.skip(f"this ComfyUI has no {family} as a {role}")
+    return str(ready[0]["name"])
+
+
+def pixels(answer: Answer) -> bytes:
+    with Image.open(answer.facts["path"]) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+async def ask(path: str) -> Any:
+    """Return what the real ComfyUI answers."""
+    async with httpx2.AsyncClient(base_url=URL, trust_env=False) as client:
+        return (await client.get(path)).json()
+
+
+@pytest.mark.parametrize("role", ["diffusion_model", "checkpoint"])
+async def test_flux_schnell_draws_from_separate_files_and_from_one(live: Caller, role: str):
+    name = await model(live, "flux1-schnell", role)
+    answer = await live.generate(seed=1, model=name)
+    assert (answer.facts["status"], answer.facts["model"]) == ("done", name)
+    assert (answer.facts["width"], answer.facts["height"]) == (64, 64)
+    assert answer.picture().size == (64, 64)
+    steps = [text.split(" (")[0] for _, _, text in live.progress if "step" in text]
+    assert steps == [f"drawing, step {n}/4" for n in range(1, 5)]
+
+
+async def test_the_default_model_draws(live: Caller):
+    assert (await live.generate(seed=2)).facts["status"] == "done"
+
+
+async def test_sd15_draws_with_a_negative_prompt_that_has_an_effect(live: Caller):
+    name = await model(live, "sd15", "checkpoint")
+    plain = await live.generate(seed=3, model=name, steps=2)
+    other = await live.generate(seed=3, model=name, steps=2, negative_prompt="blurry, dark")
+    assert pixels(plain) != pixels(other)
+    assert "no effect" not in other.story
+
+
+async def test_a_batch_of_two_gives_two_pictures(live: Caller):
+    answer = await live.generate(seed=4, batch_size=2)
+    paths = {image["path"] for image in answer.facts["images"]}
+    assert len(paths) == len(answer.images) == 2
+    assert answer.picture(0).tobytes() != answer.picture(1).tobytes()
+
+
+async def test_the_same_seed_draws_identical_pixels(live: Caller):
+    first, again, other = [await live.generate(seed=seed) for seed in (5, 5, 6)]
+    assert pixels(first) == pixels(again) != pixels(other)
+
+
+async def test_a_cancelled_call_frees_the_queue_and_the_next_one_draws(live: Caller):
+    call = asyncio.ensure_future(live.generate(seed=7, steps=200))
+    with anyio.fail_after(120):
+        while not any("step" in text for _, _, text in live.progress):
+            await anyio.sleep(0.02)
+    call.cancel()
+    with anyio.fail_after(60):
+        while any((await ask("/queue")).values()):
+            await anyio.sleep(0.05)
+    [entry] = (await ask("/history?max_items=1")).values()
+    assert "execution_interrupted" in [name for name, _ in entry["status"]["messages"]]
+    assert (await live.generate(seed=8)).facts["status"] == "done"
+
+
+async def test_a_job_that_takes_long_is_returned_by_get_generation_status(live: Caller):
+    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 0})
+    prompt_id = (await live.generate(seed=9)).facts["prompt_id"]
+    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 240})
+    answer = await live.call("get_generation_status", prompt_id=prompt_id)
+    assert (answer.facts["status"], answer.facts["seed"]) == ("done", 9)
+    assert answer.picture().size == (64, 64)
+
+
+async def test_a_finished_job_is_found_again_by_another_process(live: Caller, tmp_path: Path):
+    first = await live.generate(seed=10)
+    app = App(live.app.settings)
+    async with Client(build_server(app.settings, app)) as client:
+        result = await client.call_tool_mcp("get_generation_status", {"prompt_id": first.facts["prompt_id"]})
+    assert pixels(Answer(result)) == pixels(first)
+    assert Answer(result).facts["seed"] == 10
+
+
+async def test_a_model_that_is_not_there_is_named_with_those_that_are(live: Caller):
+    error = (await live.generate(model="no-such-model")).error
+    assert "ComfyUI has no model 'no-such-model'." in error
+    assert "Installed: " in error
+
+
+async def test_an_unknown_sampler_is_named_with_those_that_are_known(live: Caller):
+    assert "sampler='eulr' is unknown to ComfyUI. Use one of: euler" in (await live.generate(sampler="eulr")).error
+
+
+async def test_an_unknown_job_is_told(live: Caller):
+    answer = await live.call("get_generation_status", prompt_id="00000000-0000-4000-8000-000000000000")
+    assert answer.facts["status"] == "unknown"

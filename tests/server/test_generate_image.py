@@ -1,0 +1,155 @@
+"""generate_image, through a client of either era."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import anyio
+import pytest
+from PIL import Image
+
+from mcp_image_gen.domain.errors import InvalidRequest
+from mcp_image_gen.domain.request import GenerationRequest
+from tests.comfyui_server import ComfyUIServer
+from tests.conftest import Caller
+
+
+async def test_a_call_returns_the_picture_its_path_and_its_seed(caller: Caller, tmp_path: Path):
+    """One line of JSON, a sentence, an inline PNG, and a link that is for the user alone."""
+    answer = await caller.generate("a lighthouse at dusk", seed=42)
+    facts = answer.facts
+    assert list(facts) == [
+        "status", "prompt_id", "path", "seed", "width", "height", "model", "engine", "seconds",
+    ]  # fmt: skip
+    assert (facts["status"], facts["seed"], facts["width"], facts["height"]) == ("done", 42, 64, 64)
+    assert facts["engine"] == "comfyui"
+    path = Path(facts["path"])
+    assert path.parent == tmp_path / "pictures"
+    assert path.name.endswith("_42.png")
+    assert answer.picture().tobytes() == Image.open(path).tobytes()
+    assert [str(link.uri) for link in answer.links] == [path.as_uri()]
+    assert answer.links[0].annotations.audience == ["user"]
+    assert answer.result.structured_content is None
+
+
+async def test_the_default_is_flux_schnell_at_its_own_settings(caller: Caller, comfyui: ComfyUIServer):
+    """Nothing but a prompt: 1024x1024, 4 steps, cfg 1, euler, simple."""
+    await caller.call("generate_image", prompt="a lighthouse")
+    graph = comfyui.prompts[0]["prompt"]
+    by_class = {node["class_type"]: node["inputs"] for node in graph.values()}
+    assert by_class["UNETLoader"]["unet_name"] == "flux1-schnell.safetensors"
+    assert (by_class["EmptySD3LatentImage"]["width"], by_class["EmptySD3LatentImage"]["height"]) == (1024, 1024)
+    sampler = by_class["KSampler"]
+    assert [sampler[k] for k in ("steps", "cfg", "sampler_name", "scheduler")] == [4, 1.0, "euler", "simple"]
+
+
+async def test_the_same_seed_draws_the_same_picture_again(caller: Caller):
+    """Also straight after the first time, when ComfyUI would serve a cached file name."""
+    first, second = await caller.generate(seed=7), await caller.generate(seed=7)
+    assert first.picture().tobytes() == second.picture().tobytes()
+    assert first.facts["path"] != second.facts["path"]
+
+
+async def test_without_a_seed_a_random_one_is_drawn_and_told(caller: Caller, comfyui: ComfyUIServer):
+    first, second = await caller.generate(), await caller.generate()
+    seeds = [first.facts["seed"], second.facts["seed"]]
+    assert seeds[0] != seeds[1]
+    assert [next(n["inputs"]["seed"] for n in p["prompt"].values() if "seed" in n["inputs"]) for p in comfyui.prompts] \
+        == seeds  # fmt: skip
+
+
+async def test_every_picture_of_a_batch_is_saved_shown_and_told(caller: Caller):
+    answer = await caller.generate(batch_size=3, seed=9)
+    paths = [Path(image["path"]) for image in answer.facts["images"]]
+    assert len({path.read_bytes() for path in paths}) == 3
+    assert all(image["seed"] == 9 for image in answer.facts["images"])
+    assert len(answer.images) == len(answer.links) == 3
+    assert answer.facts["path"] == str(paths[0])
+
+
+async def test_progress_tells_every_sampling_step_and_always_rises(caller: Caller):
+    await caller.generate(steps=6)
+    steps = [(value, total, text.split(" (")[0]) for value, total, text in caller.progress if "step" in text]
+    assert steps == [(float(n), 6.0, f"drawing, step {n}/6") for n in range(1, 7)]
+    values = [value for value, _, _ in caller.progress]
+    assert values == sorted(set(values))
+
+
+async def test_progress_tells_the_place_in_the_queue(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    first = asyncio.ensure_future(caller.generate())
+    await comfyui.reached("step:1")
+    second = asyncio.ensure_future(caller.generate())
+    with anyio.fail_after(5):
+        while not any("waiting in the queue, position 1" in text for _, _, text in caller.progress):
+            await anyio.sleep(0.01)
+    comfyui.release("step:1")
+    assert [(await first).facts["status"], (await second).facts["status"]] == ["done", "done"]
+
+
+async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_later(connect, comfyui: ComfyUIServer):
+    """The answer names the next call to make; that call brings the picture."""
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0.2)
+    comfyui.hold("step:2")
+    answer = await caller.generate(seed=3)
+    assert answer.facts["status"] == "running"
+    assert answer.facts["progress"] == "drawing, step 2/4"
+    prompt_id = answer.facts["prompt_id"]
+    assert f'get_generation_status(prompt_id="{prompt_id}")' in answer.story
+    comfyui.release("step:2")
+    later = await caller.call("get_generation_status", prompt_id=prompt_id)
+    while later.facts["status"] == "running":
+        later = await caller.call("get_generation_status", prompt_id=prompt_id)
+    assert (later.facts["status"], later.facts["seed"]) == ("done", 3)
+    assert later.picture().size == (64, 64)
+
+
+async def test_a_cancelled_call_withdraws_its_job_from_comfyui(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    call = asyncio.ensure_future(caller.generate())
+    await comfyui.reached("step:1")
+    prompt_id = comfyui.prompts[0]["prompt_id"]
+    call.cancel()
+    await anyio.to_thread.run_sync(comfyui.wait_until, lambda s: s.interrupted == [prompt_id])
+    comfyui.release("step:1")
+    await anyio.to_thread.run_sync(comfyui.wait_until, lambda s: s.queue_remaining == 0)
+    assert comfyui.files.outputs == {}
+
+
+async def test_parallel_calls_each_get_their_own_picture(caller: Caller):
+    answers = await asyncio.gather(*(caller.generate(f"picture {n}", seed=n) for n in range(8)))
+    assert [a.facts["seed"] for a in answers] == list(range(8))
+    assert len({a.picture().tobytes() for a in answers}) == 8
+
+
+async def test_a_negative_prompt_without_effect_is_told(caller: Caller):
+    answer = await caller.generate(negative_prompt="blurry")
+    assert "negative_prompt had no effect: at cfg 1 flux1-schnell cannot use one." in answer.story
+
+
+async def test_a_negative_prompt_reaches_a_model_that_can_use_it(caller: Caller, comfyui: ComfyUIServer):
+    answer = await caller.generate(negative_prompt="blurry", model="sd15", steps=2)
+    texts = [n["inputs"]["text"] for n in comfyui.prompts[0]["prompt"].values() if "text" in n["inputs"]]
+    assert sorted(texts) == ["a red apple", "blurry"]
+    assert "no effect" not in answer.story
+
+
+async def test_a_size_off_the_grid_is_rounded_and_told(caller: Caller):
+    answer = await caller.generate(width=100, height=71)
+    assert (answer.facts["width"], answer.facts["height"]) == (96, 64)
+    assert "100x71 was rounded to 96x64" in answer.story
+
+
+async def test_the_saved_file_tells_how_it_was_drawn_and_the_preview_does_not(caller: Caller):
+    answer = await caller.generate("a secret garden", seed=5)
+    with Image.open(answer.facts["path"]) as saved:
+        told = json.loads(saved.text["mcp-image-gen"])
+    assert (told["prompt"], told["seed"], told["prompt_id"]) == ("a secret garden", 5, answer.facts["prompt_id"])
+    assert answer.picture().info == {}
+
+
+async def test_half_a_character_in_the_prompt_is_refused(caller: Caller, comfyui: ComfyUIServer):
+    """As a file name of another encoding brings it; JSON could not carry it to ComfyUI."""
+    with pytest.raises(InvalidRequest, match="half a character"):
+        caller.app.runner.start(GenerationRequest(prompt="caf\udce9"))
+    assert comfyui.prompts == []

@@ -1,0 +1,68 @@
+"""A small engine that a test steers step by step."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import anyio.lowlevel
+
+from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen.domain.model import ModelCatalog
+from mcp_image_gen.domain.request import GenerationRequest
+from tests.comfyui_pictures import plain
+
+
+class SteeredEngine(Engine):
+    """Draws one step each time `go` is released; the test says how it ends."""
+
+    name = "steered"
+    url = "http://steered"
+
+    def __init__(self) -> None:
+        self.go = asyncio.Semaphore(0)
+        self.failure: Exception | None = None  #: raised after the last step
+        self.refusal: Exception | None = None  #: raised by cancel
+        self.known: set[str] = set()  #: submitted here or by another process
+        self.followed: list[str] = []
+        self.withdrawn: list[str] = []
+
+    async def plan(self, request: GenerationRequest) -> Plan:
+        return Plan(seed=request.seed, model="steered.safetensors", settings={"steps": 3}, notes=("a note",))
+
+    async def submit(self, plan: Plan, prompt_id: str) -> None:
+        self.known.add(prompt_id)
+
+    async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
+        self.followed.append(prompt_id)
+        for step in range(1, 4):
+            await self.go.acquire()
+            yield Progress(status=JobStatus.RUNNING, phase="drawing", step=step, steps=3)
+        if self.failure:
+            raise self.failure
+
+    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
+        return [EngineImage(data=plain(16, 16), source="http://steered/1.png")]
+
+    async def recall(self, prompt_id: str) -> Plan | None:
+        await anyio.lowlevel.checkpoint()
+        return Plan(seed=None, model="steered", settings={}) if prompt_id in self.known else None
+
+    async def cancel(self, prompt_id: str) -> bool:
+        self.withdrawn.append(prompt_id)
+        if self.refusal:
+            raise self.refusal
+        return True
+
+    async def models(self) -> ModelCatalog:
+        raise NotImplementedError
+
+    async def check(self) -> str:
+        return "steered"
+
+    async def aclose(self) -> None: ...
+
+    def steps(self, count: int = 3) -> None:
+        """Let the engine draw so many steps."""
+        for _ in range(count):
+            self.go.release()

@@ -1,0 +1,210 @@
+"""Pictures on disk: whole, named by time and seed, never over an older one."""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mcp_image_gen.domain.errors import GenerationFailed, OutputNotWritable
+from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen.storage.images import ImageStore
+from tests.storage.pictures import encoded, from_engine, gradient, photo
+
+NAME = re.compile(r"\d{8}-\d{6}-\d{3}_(random|\d+)\.(png|jpg|webp|gif)")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "deep" / "down")
+
+
+def listing(store: ImageStore) -> list[str]:
+    return sorted(path.name for path in store.folder.iterdir())
+
+
+def test_the_name_is_the_time_and_the_seed(store: ImageStore):
+    saved = store.save(from_engine(gradient(32, 16)), seed=2**64 - 1, provenance={})
+    assert NAME.fullmatch(saved.path.name)
+    assert saved.path.name.endswith(f"_{2**64 - 1}.png")
+    assert saved.path.is_absolute()
+    assert (saved.width, saved.height, saved.mime_type) == (32, 16, "image/png")
+    assert saved.size_bytes == saved.path.stat().st_size
+
+
+def test_names_are_legal_on_windows(store: ImageStore):
+    name = store.save(from_engine(gradient(8, 8)), seed=None, provenance={}).path.name
+    assert name.endswith("_random.png")
+    assert not set('<>:"/\\|?*') & set(name)
+
+
+def test_names_sort_in_the_order_of_saving(store: ImageStore):
+    saved = [store.save(from_engine(gradient(8, 8)), seed=5, provenance={}).path.name for _ in range(30)]
+    assert saved == sorted(saved)
+    assert listing(store) == saved
+
+
+def test_the_metadata_tells_how_it_was_drawn(store: ImageStore):
+    provenance = {"prompt": "été 雪", "seed": 1, "path": Path("x")}
+    saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance=provenance)
+    with Image.open(saved.path) as picture:
+        told = json.loads(picture.text["mcp-image-gen"])
+        assert picture.tobytes() == gradient(8, 8).tobytes()
+    assert told == {"prompt": "été 雪", "seed": 1, "path": "x"}
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif")])
+def test_a_picture_keeps_its_own_format(store: ImageStore, kind: str, ending: str):
+    """Only PNG carries our metadata; the others are written as they came."""
+    image = from_engine(gradient(32, 16), kind)
+    saved = store.save(image, seed=1, provenance={"prompt": "x"})
+    assert saved.path.suffix == f".{ending}"
+    assert saved.mime_type == f"image/{kind.lower()}"
+    assert (saved.path.read_bytes() == image.data) == (kind != "PNG")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>Please sign in.</html>",
+        b"\x89PNG\r\n\x1a\n",
+        encoded(photo(512, 512))[:-20],
+        encoded(photo(512, 512))[:2000],
+        encoded(gradient(16, 16))[:-30],
+    ],
+    ids=["nothing", "html", "signature only", "end cut off", "most cut off", "small and cut off"],
+)
+def test_what_is_no_whole_picture_is_refused_and_leaves_nothing(store: ImageStore, data: bytes):
+    with pytest.raises(GenerationFailed) as caught:
+        store.save(EngineImage(data=data, source="http://comfyui/view"), seed=1, provenance={})
+    assert f"({len(data)} bytes)" in caught.value.message
+    assert "http://comfyui/view" in caught.value.hint
+    assert not store.folder.exists()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+@pytest.mark.parametrize("colour", ["black", "white"])
+def test_a_picture_of_one_colour_is_told(store: ImageStore, colour: str, mode: str):
+    picture = Image.new("RGB", (256, 128), colour).convert(mode)
+    assert store.save(from_engine(picture), seed=1, provenance={}).uniform
+
+
+def test_a_picture_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_it(store: ImageStore):
+    from PIL.PngImagePlugin import PngInfo
+
+    notes = PngInfo()
+    notes.add_text("workflow", "x" * 50_000)
+    assert store.save(from_engine(Image.new("RGB", (64, 64)), pnginfo=notes), seed=1, provenance={}).uniform
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_one_pixel_of_another_colour_is_enough_not_to_be_uniform(store: ImageStore, channel: int):
+    picture = Image.new("RGB", (256, 128))
+    picture.putpixel((255, 127), tuple(int(n == channel) for n in range(3)))
+    assert not store.save(from_engine(picture), seed=1, provenance={}).uniform
+
+
+def failing(code: int) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_a_rename_that_fails_leaves_neither_file_nor_part(store: ImageStore, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing(errno.EIO))
+    with pytest.raises(OutputNotWritable):
+        store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+    assert listing(store) == []
+
+
+@pytest.mark.parametrize("megapixel", [False, True], ids=["at the close", "at the write"])
+def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, megapixel: bool):
+    """A limit of the system stops it in the middle."""
+    resource = pytest.importorskip("resource", reason="Windows has no file size limit", exc_type=ImportError)
+    image = from_engine(photo(512, 512) if megapixel else gradient(32, 32))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OutputNotWritable):
+            store.save(image, seed=1, provenance={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert listing(store) == []
+
+
+def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, monkeypatch):
+    monkeypatch.setattr(os, "replace", failing(errno.ENOSPC))
+    with pytest.raises(OutputNotWritable) as caught:
+        store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+    assert caught.value.code == "output_not_writable"
+    assert caught.value.message == (
+        f"The disk is full: {store.folder}. The picture is not lost: it stays at http://comfyui/view?filename=x.png"
+    )
+    assert caught.value.hint.startswith("Free space, then ")
+
+
+def test_no_part_of_a_picture_is_ever_visible_under_its_name(store: ImageStore, monkeypatch):
+    """Before the rename there is only a hidden .part; the name appears with the whole file."""
+    seen: list[list[str]] = []
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (seen.append(listing(store)), rename(*paths)))
+    saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+    assert seen == [[f".{saved.path.name}.part"]]
+    assert listing(store) == [saved.path.name]
+
+
+def test_a_folder_in_the_place_of_a_file_is_not_writable(tmp_path: Path):
+    (tmp_path / "taken").write_text("a file")
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        store = ImageStore(folder)
+        for action in (store.check, lambda s=store: s.save(from_engine(gradient(8, 8)), seed=1, provenance={})):
+            with pytest.raises(OutputNotWritable, match="set IMAGE_OUTPUT_DIR to another folder"):
+                action()
+        described = store.describe()
+        assert (described.exists, described.writable, described.images) == (False, False, 0)
+
+
+def test_a_folder_whose_name_is_too_long_is_described_all_the_same(tmp_path: Path):
+    described = ImageStore(tmp_path / ("x" * 300)).describe()
+    assert (described.exists, described.images) == (False, 0)
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_folder_without_permission_is_told_before_and_after(tmp_path: Path, mode: int):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=mode)
+    try:
+        if os.access(locked, os.W_OK):
+            pytest.skip("root, or a system without POSIX permissions")
+        for folder in (locked, locked / "below"):
+            with pytest.raises(OutputNotWritable):
+                ImageStore(folder).check()
+            assert ImageStore(folder).describe().writable is False
+    finally:
+        locked.chmod(0o700)
+
+
+def test_a_missing_folder_is_described_as_one_that_can_be_made(store: ImageStore):
+    described = store.describe()
+    assert (described.exists, described.writable, described.images, described.size_bytes) == (False, True, 0, 0)
+    assert not store.folder.exists()
+
+
+def test_describing_counts_pictures_and_nothing_else(store: ImageStore):
+    saved = [store.save(from_engine(gradient(8, 8), kind), seed=1, provenance={}) for kind in ("PNG", "JPEG")]
+    (store.folder / "notes.txt").write_text("no picture")
+    (store.folder / ".20260101-000000-000_1.png.part").write_bytes(b"unfinished")
+    (store.folder / "older.PNG").write_bytes(b"1234")
+    (store.folder / "sub.png").mkdir()
+    described = store.describe()
+    assert described.images == 3
+    assert described.size_bytes == sum(s.size_bytes for s in saved) + 4
+    assert described.exists
+    assert described.writable

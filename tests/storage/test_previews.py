@@ -1,0 +1,191 @@
+"""Copies of the pictures that fit into an answer."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from mcp_image_gen.domain.image import SavedImage
+from mcp_image_gen.storage.previews import Preview, render
+from tests.storage.pictures import encoded, gradient, noise, photo
+
+FORMATS = ["png", "jpeg", "webp"]
+CLAUDE_DESKTOP = 900_000
+SECRET = "a prompt that nobody else is to read"
+
+
+@pytest.fixture
+def saved(tmp_path: Path):
+    """Return a function that puts a picture on disk."""
+
+    def save(picture: Image.Image | bytes, kind: str = "PNG", **options: Any) -> SavedImage:
+        data = picture if isinstance(picture, bytes) else encoded(picture, kind, **options)
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.{kind.lower()}"
+        path.write_bytes(data)
+        width, height = (0, 0) if isinstance(picture, bytes) else picture.size
+        return SavedImage(
+            path=path, seed=1, width=width, height=height, size_bytes=len(data), mime_type=f"image/{kind.lower()}"
+        )
+
+    return save
+
+
+def opened(preview: Preview) -> Image.Image:
+    picture = Image.open(io.BytesIO(preview.data))
+    picture.load()
+    assert picture.size == (preview.width, preview.height)
+    assert f"image/{picture.format.lower()}" == preview.mime_type
+    return picture
+
+
+def sent_bytes(previews: list[Preview | None]) -> int:
+    """Return what the pictures take in an answer."""
+    return sum(len(base64.b64encode(p.data)) for p in previews if p)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("draw", [gradient, photo, noise], ids=lambda draw: draw.__name__)
+def test_a_megapixel_fits_into_claude_desktops_answer(saved, draw, image_format: str):
+    [preview] = render([saved(draw(1024, 1024))], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+    assert sent_bytes([preview]) <= CLAUDE_DESKTOP - 7_000
+    assert opened(preview).width >= 400
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "webp"])
+def test_jpeg_and_webp_keep_a_photo_at_full_size(saved, image_format: str):
+    [preview] = render([saved(photo(1024, 1024))], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+    assert (preview.width, preview.height) == (1024, 1024)
+
+
+@pytest.mark.parametrize("max_bytes", [120_000, 900_000, 4_000_000])
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_any_budget_is_kept_and_well_used(saved, image_format: str, max_bytes: int):
+    [preview] = render([saved(photo(768, 512))], image_format=image_format, max_bytes=max_bytes)
+    assert sent_bytes([preview]) <= max_bytes - 7_000
+    if image_format == "png":
+        assert preview.width == 768 or sent_bytes([preview]) > 0.5 * (max_bytes - 7_000)
+
+
+@pytest.mark.parametrize("size", [(1024, 512), (300, 900), (1023, 77)])
+def test_a_scaled_picture_keeps_its_shape(saved, size: tuple[int, int]):
+    [preview] = render([saved(noise(*size))], image_format="png", max_bytes=100_000)
+    assert preview.width < size[0]
+    assert preview.width / preview.height == pytest.approx(size[0] / size[1], rel=0.03)
+
+
+def test_a_small_picture_is_passed_whole(saved):
+    [preview] = render([saved(gradient(64, 48))], image_format="png", max_bytes=CLAUDE_DESKTOP)
+    assert opened(preview).tobytes() == gradient(64, 48).tobytes()
+    assert preview.data == encoded(gradient(64, 48))
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (64, 4096), (4096, 16)])
+def test_odd_sizes_are_shown(saved, size: tuple[int, int], image_format: str):
+    [preview] = render([saved(gradient(*size))], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+    assert opened(preview).size == size
+
+
+def test_a_very_tall_picture_full_of_detail_is_scaled(saved):
+    [preview] = render([saved(noise(64, 4096))], image_format="png", max_bytes=600_000)
+    assert 32 <= opened(preview).width < 64
+    assert sent_bytes([preview]) <= 600_000 - 7_000
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_a_batch_shares_the_budget(saved, image_format: str):
+    batch = [saved(noise(1024, 1024)), saved(gradient(64, 64)), saved(noise(512, 512)), saved(photo(1024, 1024))]
+    previews = render(batch, image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+    assert all(previews)
+    assert sent_bytes(previews) <= CLAUDE_DESKTOP - 10_000
+    assert (previews[1].width, previews[1].height) == (64, 64)
+
+
+def test_what_small_pictures_leave_over_goes_to_the_next(saved):
+    large, small = saved(noise(1024, 1024)), saved(gradient(16, 16))
+    alone = render([large] * 2, image_format="png", max_bytes=400_000)[1]
+    after_small = render([small, large], image_format="png", max_bytes=400_000)[1]
+    assert after_small.width > alone.width
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("count", [1, 4, 13, 16])
+def test_the_smallest_budget_and_the_largest_batch_never_fail(saved, count: int, image_format: str):
+    previews = render([saved(noise(256, 256))] * count, image_format=image_format, max_bytes=20_000)
+    assert len(previews) == count
+    assert sent_bytes(previews) <= 20_000
+
+
+def test_none_sends_no_picture(saved):
+    batch = [saved(gradient(16, 16)), saved(gradient(16, 16))]
+    assert render(batch, image_format="none", max_bytes=CLAUDE_DESKTOP) == [None, None]
+
+
+def test_transparent_parts_become_white_in_jpeg_and_stay_transparent_elsewhere(saved):
+    image = saved(Image.new("RGBA", (32, 32), (255, 0, 0, 0)))
+    shown = {f: opened(render([image], image_format=f, max_bytes=CLAUDE_DESKTOP)[0]) for f in FORMATS}
+    assert shown["jpeg"].getpixel((5, 5)) == (255, 255, 255)
+    assert shown["png"].getpixel((5, 5))[3] == shown["webp"].getpixel((5, 5))[3] == 0
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA"])
+def test_every_mode_of_png_is_shown_scaled_or_not(saved, mode: str, image_format: str):
+    image = saved(noise(400, 400).convert(mode))
+    for max_bytes in (20_000, CLAUDE_DESKTOP):
+        [preview] = render([image], image_format=image_format, max_bytes=max_bytes)
+        assert opened(preview).size == (preview.width, preview.height)
+
+
+@pytest.mark.parametrize("max_bytes", [50_000, CLAUDE_DESKTOP], ids=["scaled", "whole"])
+@pytest.mark.parametrize(
+    ("keyword", "image_format"),
+    [
+        *((keyword, image_format) for keyword in ("prompt", "XML:com.adobe.xmp") for image_format in FORMATS),
+        *(("comment", "png"), ("comment", "webp"), ("comment", "jpeg")),
+    ],
+)
+def test_the_preview_of_a_png_holds_no_metadata(saved, keyword: str, image_format: str, max_bytes: int):
+    """Also where Pillow would carry a text over into the other format."""
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text(keyword, SECRET)
+    exif = Image.Exif()
+    exif[0x010E] = SECRET
+    image = saved(noise(256, 256), pnginfo=notes, exif=exif)
+    [preview] = render([image], image_format=image_format, max_bytes=max_bytes)
+    assert SECRET.encode() not in preview.data
+    assert not opened(preview).getexif()
+
+
+@pytest.mark.parametrize("max_bytes", [50_000, CLAUDE_DESKTOP], ids=["scaled", "whole"])
+@pytest.mark.parametrize(
+    ("kind", "image_format"),
+    [
+        *(("JPEG", "png"), ("JPEG", "jpeg"), ("JPEG", "webp")),
+        *(("WEBP", "png"), ("WEBP", "jpeg"), ("WEBP", "webp")),
+    ],
+)
+def test_the_preview_of_another_format_holds_no_metadata(saved, kind: str, image_format: str, max_bytes: int):
+    exif = Image.Exif()
+    exif[0x010E] = SECRET
+    image = saved(noise(256, 256), kind, exif=exif, comment=SECRET.encode(), xmp=SECRET.encode())
+    [preview] = render([image], image_format=image_format, max_bytes=max_bytes)
+    assert SECRET.encode() not in preview.data
+
+
+def test_a_picture_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(saved):
+    gone, here = saved(gradient(16, 16)), saved(gradient(64, 64))
+    gone.path.unlink()
+    previews = render([gone, here], image_format="png", max_bytes=CLAUDE_DESKTOP)
+    assert previews[0] is None
+    assert opened(previews[1]).size == (64, 64)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("data", [b"", b"no picture", encoded(noise(64, 64))[:3000]], ids=["empty", "text", "cut off"])
+def test_a_file_that_the_user_has_damaged_has_no_preview(saved, data: bytes, image_format: str):
+    """The answer still tells the path; it must not fail."""
+    assert render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP) == [None]

@@ -1,0 +1,157 @@
+"""Streamable HTTP: as it is served by `mcp-image-gen serve --http`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+
+from tests.answers import Answer
+from tests.comfyui_server import ComfyUIServer
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+TOKEN = {"IMAGE_GEN_HTTP_TOKEN": "a-long-random-text"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """One server process and its address."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_image_gen", "serve", "--http", "--port", str(self.port), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def wait_until_it_answers(self) -> None:
+        """Return once uvicorn has said that it runs."""
+        for line in self.process.stderr:
+            if "Uvicorn running" in line:
+                return
+        pytest.fail(f"the server ended with {self.process.wait()}")
+
+    def post(self, **headers: str) -> int:
+        """Return the HTTP status of an initialize."""
+        return httpx2.post(self.url, json=INITIALIZE, headers={**ACCEPT, **headers}, trust_env=False).status_code
+
+
+@pytest.fixture
+def serve(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Return a function that serves on a free port; what still runs at the end is killed."""
+    started: list[Served] = []
+
+    def start(*arguments: str, **environment: str) -> Served:
+        ours = {
+            "COMFYUI_URL": comfyui.url,
+            "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures"),
+            "IMAGE_GEN_LOG_LEVEL": "info",
+        }
+        started.append(Served(list(arguments), {**os.environ, **ours, **environment}))
+        started[-1].wait_until_it_answers()
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.communicate()
+
+
+async def draw(transport: Any, mode: str = "auto") -> Answer:
+    async with Client(transport, mode=mode) as client:
+        arguments = {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}
+        return Answer(await client.call_tool_mcp("generate_image", arguments))
+
+
+async def test_clients_of_both_eras_draw_over_http(serve):
+    served = serve()
+    for mode in ("auto", "legacy"):
+        answer = await draw(served.url, mode)
+        assert answer.facts["seed"] == 7
+        assert answer.picture().size == (64, 64)
+
+
+def test_another_host_or_origin_is_refused(serve):
+    """A web page that points its own name at 127.0.0.1 cannot talk to the server."""
+    served = serve()
+    here = f"127.0.0.1:{served.port}"
+    assert served.post() == 200
+    assert served.post(Origin=f"http://{here}") == 200
+    assert served.post(Host=f"localhost:{served.port}") == 200
+    assert served.post(Host="evil.example") == 421
+    assert served.post(Host=f"evil.example:{served.port}") == 421
+    assert served.post(Origin="http://evil.example") == 403
+    assert served.post(Host=here, Origin="http://evil.example") == 403
+
+
+async def test_with_a_token_nothing_is_answered_without_it(serve):
+    served = serve(**TOKEN)
+    assert served.post() == 401
+    assert served.post(Authorization="Bearer wrong") == 401
+    assert served.post(Authorization="Bearer") == 401
+    assert served.post(Authorization="a-long-random-text") == 401
+    assert served.post(Authorization="Bearer a-long-random-text") == 200
+    transport = StreamableHttpTransport(served.url, headers={"Authorization": "Bearer a-long-random-text"})
+    assert (await draw(transport)).facts["status"] == "done"
+
+
+def test_beyond_this_machine_the_token_guards_and_any_name_is_taken(serve):
+    served = serve("--host", "0.0.0.0", **TOKEN)
+    bearer = {"Authorization": "Bearer a-long-random-text"}
+    assert served.post(Host="gpu.lan") == 401
+    assert served.post(Host="gpu.lan", **bearer) == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_ends_it_also_while_a_client_listens(serve):
+    served = serve()
+    with httpx2.Client(trust_env=False, headers=ACCEPT) as client:
+        session = client.post(served.url, json=INITIALIZE).headers["mcp-session-id"]
+        with client.stream("GET", served.url, headers={"Mcp-Session-Id": session}) as events:
+            assert events.status_code == 200
+            served.process.send_signal(signal.SIGINT)
+            assert served.process.wait(timeout=10) == 0
+    out, err = served.process.communicate()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = subprocess.run(
+            [sys.executable, "-m", "mcp_image_gen", "serve", "--http", "--port", str(taken.getsockname()[1])],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=20,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr

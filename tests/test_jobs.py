@@ -1,0 +1,281 @@
+"""JobRunner: generations that outlive the calls that asked for them, on an engine that a test steers."""
+
+import asyncio
+import gc
+import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_image_gen.domain.errors import EngineUnreachable, GenerationLost, OutOfMemory, PromptUnknown
+from mcp_image_gen.domain.job import Job
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.jobs import MAX_REMEMBERED, JobRunner
+from mcp_image_gen.storage.images import ImageStore
+from tests.steered_engine import SteeredEngine
+
+REQUEST = GenerationRequest(prompt="a red apple", seed=7, steps=3)
+
+
+@pytest.fixture
+async def engine() -> SteeredEngine:
+    return SteeredEngine()
+
+
+@pytest.fixture
+async def make(engine: SteeredEngine, tmp_path: Path) -> AsyncIterator[Callable[..., JobRunner]]:
+    made: list[JobRunner] = []
+
+    def runner(timeout_seconds: float = 60) -> JobRunner:
+        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), timeout_seconds=timeout_seconds))
+        return made[-1]
+
+    yield runner
+    for each in made:
+        await each.aclose()
+
+
+@pytest.fixture
+async def runner(make: Callable[..., JobRunner]) -> JobRunner:
+    return make()
+
+
+async def ended(runner: JobRunner, prompt_id: str) -> Job:
+    """Return the job once it has ended."""
+    with anyio.fail_after(5):
+        return [job async for job in runner.watch(prompt_id, seconds=60)][-1]
+
+
+async def reached(runner: JobRunner, prompt_id: str, step: int) -> None:
+    """Return when the job has drawn the step."""
+    with anyio.fail_after(5):
+        async for job in runner.watch(prompt_id, seconds=60):
+            if job.progress and job.progress.step == step:
+                return
+
+
+async def test_a_job_is_told_step_by_step_to_its_end(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    with anyio.fail_after(5):
+        seen = [job async for job in runner.watch(prompt_id, seconds=60)]
+    assert [job.status for job in seen] == ["queued", "queued", "running", "running", "running", "done"]
+    assert [job.progress.step for job in seen if job.progress] == [1, 2, 3, 3]
+    assert seen[-1].images[0].path.is_file()
+    assert (seen[-1].images[0].seed, seen[-1].notes) == (7, ("a note",))
+    assert seen[-1].ended is not None
+    assert seen[-1].seconds == seen[-1].seconds
+
+
+async def test_every_watcher_sees_every_event(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+
+    async def watch() -> list[int]:
+        return [job.progress.step if job.progress else 0 async for job in runner.watch(prompt_id, seconds=60)]
+
+    with anyio.fail_after(5):
+        watching = [asyncio.ensure_future(watch()) for _ in range(3)]
+        await anyio.wait_all_tasks_blocked()
+        engine.steps()
+        assert await asyncio.gather(*watching) == [[0, 0, 1, 2, 3, 3]] * 3
+
+
+async def test_watching_ends_at_its_deadline_and_the_job_goes_on(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    with anyio.fail_after(5):
+        seen = [job.status async for job in runner.watch(prompt_id, seconds=0.05)]
+    assert not seen[-1].is_final
+    engine.steps()
+    assert (await ended(runner, prompt_id)).status == "done"
+
+
+async def test_watching_for_no_time_tells_how_the_job_stands(runner: JobRunner):
+    prompt_id = runner.start(REQUEST)
+    assert [job.status async for job in runner.watch(prompt_id, seconds=0)] == ["queued"]
+
+
+async def test_a_heartbeat_comes_when_nothing_happens(runner: JobRunner):
+    prompt_id = runner.start(REQUEST)
+    with anyio.fail_after(5):
+        seen = [job async for job in runner.watch(prompt_id, seconds=0.3, heartbeat=0.02)]
+    assert len(seen) > 5
+    assert seen[-1].seconds >= 0.3
+
+
+async def test_an_ended_job_is_told_once(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    done = await ended(runner, prompt_id)
+    assert [job async for job in runner.watch(prompt_id, seconds=60)] == [done]
+    assert await runner.find(prompt_id) is done
+
+
+async def test_a_watcher_that_leaves_does_not_disturb_the_others(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    with anyio.move_on_after(0.01):
+        await ended(runner, prompt_id)
+    engine.steps()
+    assert (await ended(runner, prompt_id)).status == "done"
+
+
+# -- cancelling ---------------------------------------------------------------------------------------
+
+
+async def test_cancelling_withdraws_the_job_from_the_engine(runner: JobRunner, engine: SteeredEngine, tmp_path: Path):
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    job = await runner.cancel(prompt_id)
+    assert (job.status, job.error.code) == ("cancelled", "generation_cancelled")
+    assert engine.withdrawn == [prompt_id]
+    assert (await ended(runner, prompt_id)).status == "cancelled"
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
+async def test_cancelling_at_once_leaves_no_coroutine_behind(runner: JobRunner):
+    """Before the job's task has run at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        job = await runner.cancel(runner.start(REQUEST))
+        gc.collect()
+    assert job.status == "cancelled"
+    assert [str(warning.message) for warning in caught] == []
+
+
+async def test_cancelling_twice_withdraws_once_or_twice_and_ends_cancelled(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    jobs = await asyncio.gather(runner.cancel(prompt_id), runner.cancel(prompt_id))
+    assert [job.status for job in jobs] == ["cancelled", "cancelled"]
+    assert set(engine.withdrawn) == {prompt_id}
+
+
+async def test_cancelling_an_ended_job_leaves_it_done(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    done = await ended(runner, prompt_id)
+    assert await runner.cancel(prompt_id) is done
+    assert engine.withdrawn == []
+
+
+async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: JobRunner, engine: SteeredEngine):
+    engine.refusal = EngineUnreachable("It is off.")
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    job = await runner.cancel(prompt_id)
+    assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+
+
+# -- failing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(OutOfMemory("No memory."), "failed"), (GenerationLost("It is gone."), "lost")]
+)
+async def test_an_engines_error_ends_the_job(runner: JobRunner, engine: SteeredEngine, failure, status: str):
+    engine.failure = failure
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    job = await ended(runner, prompt_id)
+    assert (job.status, job.error) == (status, failure)
+
+
+@pytest.mark.parametrize(
+    "failure", [ZeroDivisionError("oh"), TimeoutError("not ours"), ExceptionGroup("x", [OSError()])]
+)
+async def test_an_unexpected_exception_fails_the_job_and_is_logged(
+    runner: JobRunner, engine: SteeredEngine, failure: Exception, caplog: pytest.LogCaptureFixture
+):
+    engine.failure = failure
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    job = await ended(runner, prompt_id)
+    assert (job.status, job.error.code) == ("failed", "generation_failed")
+    assert repr(failure) in job.error.message
+    assert prompt_id in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_a_job_beyond_its_time_is_withdrawn(make: Callable[..., JobRunner], engine: SteeredEngine):
+    runner = make(timeout_seconds=0.05)
+    prompt_id = runner.start(REQUEST)
+    job = await ended(runner, prompt_id)
+    assert (job.status, job.error.code) == ("failed", "generation_timeout")
+    assert "did not end within 0.05 s" in job.error.message
+    assert engine.withdrawn == [prompt_id]
+
+
+# -- remembering --------------------------------------------------------------------------------------
+
+
+async def test_ended_jobs_are_forgotten_oldest_first_and_asked_of_the_engine_again(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.failure = OutOfMemory("No memory.")
+    running = runner.start(REQUEST)
+    await reached_follow(engine, running)
+    engine.steps(3 * (MAX_REMEMBERED + 10))
+    ids = [running]
+    for _ in range(MAX_REMEMBERED + 9):
+        ids.append(runner.start(REQUEST))
+        await ended(runner, ids[-1])
+    assert len(runner._entries) <= MAX_REMEMBERED + 2
+    assert (await runner.find(ids[-1])).status == "failed"
+    assert ids[0] not in runner._entries
+    assert (await runner.find(ids[0])).status == "queued"  # taken over anew
+
+
+async def reached_follow(engine: SteeredEngine, prompt_id: str) -> None:
+    """Return when the engine is asked how the job goes."""
+    with anyio.fail_after(5):
+        while prompt_id not in engine.followed:
+            await anyio.sleep(0.001)
+
+
+async def test_a_job_of_another_process_is_taken_over_and_saved(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    engine.steps()
+    assert (await runner.find("theirs")).status == "queued"
+    job = await ended(runner, "theirs")
+    assert (job.status, job.images[0].seed) == ("done", None)
+    assert job.images[0].path.name.endswith("_random.png")
+
+
+async def test_two_who_ask_at_once_take_a_job_over_once(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    await asyncio.gather(*(runner.find("theirs") for _ in range(5)))
+    engine.steps()
+    assert (await ended(runner, "theirs")).status == "done"
+    assert engine.followed == ["theirs"]
+
+
+@pytest.mark.parametrize("prompt_id", ["nope", "", "../queue", "a" * 10_000])
+async def test_a_job_that_nobody_knows_is_unknown(runner: JobRunner, prompt_id: str):
+    with pytest.raises(PromptUnknown):
+        await runner.find(prompt_id)
+
+
+async def test_a_job_that_lost_its_engine_is_tried_again_when_asked_for(runner: JobRunner, engine: SteeredEngine):
+    engine.failure = EngineUnreachable("It is off.")
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    assert (await ended(runner, prompt_id)).status == "failed"
+    engine.failure = None
+    engine.steps()
+    assert (await runner.find(prompt_id)).status == "queued"
+    assert (await ended(runner, prompt_id)).status == "done"
+
+
+async def test_closing_leaves_the_engines_jobs_alone(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    with anyio.fail_after(5):
+        await runner.aclose()
+    assert engine.withdrawn == []
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("job-")]
+    assert prompt_id in engine.known

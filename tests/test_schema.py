@@ -1,0 +1,107 @@
+"""What tools/list sends: little, complete, and valid."""
+
+import json
+from typing import Any
+
+import jsonschema
+import mcp.types
+import pytest
+
+from tests.conftest import Caller
+
+CORE = ["generate_image", "get_generation_status", "get_output_directory", "list_available_models"]
+MAX_BYTES = 6_000  #: local LLMs have short contexts
+
+
+@pytest.fixture
+async def tools(caller: Caller) -> dict[str, mcp.types.Tool]:
+    return {tool.name: tool for tool in await caller.client.list_tools()}
+
+
+async def test_there_are_four_core_tools(tools: dict[str, mcp.types.Tool]):
+    assert sorted(tools) == CORE
+
+
+async def test_every_tool_says_in_short_what_it_does(tools: dict[str, mcp.types.Tool]):
+    for tool in tools.values():
+        assert tool.description.endswith(".")
+        assert len(tool.description) < 300
+        assert tool.title
+
+
+async def test_every_argument_is_described(tools: dict[str, mcp.types.Tool]):
+    for tool in tools.values():
+        for name, schema in tool.input_schema.get("properties", {}).items():
+            assert schema.get("description"), (tool.name, name)
+
+
+async def test_tools_list_stays_small(caller: Caller):
+    result = await caller.client.list_tools_mcp()
+    sent = json.dumps(result.model_dump(mode="json", by_alias=True, exclude_none=True), separators=(",", ":"))
+    assert len(sent.encode()) <= MAX_BYTES
+
+
+async def test_no_tool_has_an_output_schema(tools: dict[str, mcp.types.Tool]):
+    """Several clients drop the picture where structured content comes along."""
+    assert {tool.output_schema for tool in tools.values()} == {None}
+
+
+async def test_reading_tools_are_marked_as_such_and_none_reaches_the_open_world(tools: dict[str, mcp.types.Tool]):
+    reads = {name: tool.annotations.read_only_hint for name, tool in tools.items()}
+    assert reads == {name: name != "generate_image" for name in CORE}
+    assert {tool.annotations.open_world_hint for tool in tools.values()} == {False}
+    drawing = tools["generate_image"].annotations
+    assert (drawing.destructive_hint, drawing.idempotent_hint) == (False, False)
+
+
+async def test_input_schemas_are_valid_and_closed(tools: dict[str, mcp.types.Tool]):
+    for tool in tools.values():
+        jsonschema.Draft202012Validator.check_schema(tool.input_schema)
+        assert tool.input_schema["type"] == "object"
+        assert tool.input_schema["additionalProperties"] is False
+
+
+async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str, mcp.types.Tool]):
+    """They are an interface: prompts, skills and users' habits depend on them."""
+    drawing = tools["generate_image"].input_schema
+    assert drawing["required"] == ["prompt"]
+    assert {name: schema.get("default") for name, schema in drawing["properties"].items()} == {
+        "prompt": None,
+        "negative_prompt": "",
+        "width": None,
+        "height": None,
+        "steps": None,
+        "seed": None,
+        "cfg": None,
+        "model": None,
+        "batch_size": 1,
+        "sampler": None,
+        "scheduler": None,
+    }
+    assert tools["get_generation_status"].input_schema["required"] == ["prompt_id"]
+    assert not tools["list_available_models"].input_schema.get("properties")
+    assert not tools["get_output_directory"].input_schema.get("properties")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "valid"),
+    [
+        ({"prompt": "x"}, True),
+        ({"prompt": "x", "seed": 2**64 - 1, "width": None, "cfg": 3.5}, True),
+        ({}, False),
+        ({"prompt": 5}, False),
+        ({"prompt": "x", "size": "1024x1024"}, False),
+        ({"prompt": "x", "width": "wide"}, False),
+    ],
+)
+async def test_a_client_can_check_arguments_against_the_schema(
+    tools: dict[str, mcp.types.Tool], arguments: dict[str, Any], valid: bool
+):
+    validator = jsonschema.Draft202012Validator(tools["generate_image"].input_schema)
+    assert validator.is_valid(arguments) is valid
+
+
+async def test_the_server_introduces_itself(caller: Caller):
+    assert caller.client.server_info.name == "mcp-image-gen"
+    assert "generate_image" in caller.client.instructions
+    assert "get_generation_status" in caller.client.instructions

@@ -1,0 +1,184 @@
+"""Settings: read from the environment, checked, and never shown with their secrets."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from mcp_image_gen.app import load_engine
+from mcp_image_gen.domain.errors import SettingsInvalid
+from mcp_image_gen.settings import Settings, load_settings, variable_names
+
+
+def test_the_defaults():
+    settings = load_settings()
+    assert settings.comfyui_url == "http://127.0.0.1:8188"
+    assert settings.output_dir == platformdirs.user_pictures_path() / "mcp-generated"
+    assert (settings.engine, settings.model) == ("comfyui", None)
+    assert (settings.wait_seconds, settings.job_timeout_seconds) == (45, 3600)
+    assert (settings.inline_format, settings.inline_max_bytes) == ("png", 900_000)
+    assert (settings.http_token, settings.comfyui_token, settings.comfyui_headers) == (None, None, {})
+    assert settings.log_level == "warning"
+
+
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMAGE_GEN_WAIT_SECONDS", "240")
+    assert load_settings().wait_seconds == 240
+
+
+@pytest.mark.parametrize("name", variable_names().values())
+def test_an_empty_variable_counts_as_not_set(name: str, monkeypatch: pytest.MonkeyPatch):
+    default = load_settings()
+    monkeypatch.setenv(name, "")
+    assert load_settings() == default
+
+
+def test_an_override_wins_over_its_variable_unless_it_is_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COMFYUI_URL", "http://a:1")
+    assert load_settings(COMFYUI_URL="http://b:2").comfyui_url == "http://b:2"
+    assert load_settings(COMFYUI_URL=None).comfyui_url == "http://a:1"
+
+
+def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("IMAGE_GEN_NOPE", "x")
+    monkeypatch.setenv("ENGINE", "nope")
+    monkeypatch.setenv("MODEL", "nope")
+    assert load_settings().engine == "comfyui"
+    assert load_settings().model is None
+
+
+def test_the_home_directory_is_expanded_and_the_folder_is_absolute(monkeypatch, tmp_path: Path):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(IMAGE_OUTPUT_DIR="~/pictures").output_dir == tmp_path / "pictures"
+    assert load_settings(IMAGE_OUTPUT_DIR="pictures").output_dir == tmp_path / "pictures"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://127.0.0.1:8188/", "http://127.0.0.1:8188"),
+        ("https://gpu.lan/comfy//", "https://gpu.lan/comfy"),
+        ("HTTP://GPU:8188", "http://GPU:8188"),
+        (" http://gpu:8188\n", "http://gpu:8188"),
+        ("http://[::1]:8188", "http://[::1]:8188"),
+    ],
+)
+def test_the_url_is_kept_in_one_spelling(given: str, kept: str):
+    assert load_settings(COMFYUI_URL=given).comfyui_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8188", "localhost", "ftp://x", "http://", "http:///x", "http://:8188"),
+        *("http://x:99999", "http://x:abc", "http://[::1", "http://two hosts", "http://x/?a=1", "http://x/#a"),
+    ],
+)
+def test_a_bad_url_is_refused_and_named(url: str):
+    with pytest.raises(SettingsInvalid, match="COMFYUI_URL: "):
+        load_settings(COMFYUI_URL=url)
+
+
+def test_headers_are_a_json_object_of_texts():
+    settings = load_settings(COMFYUI_HEADERS='{"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}')
+    assert settings.engine_headers == {"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}
+
+
+def test_the_token_is_sent_as_a_bearer_unless_the_headers_say_otherwise():
+    assert load_settings(COMFYUI_TOKEN="t").engine_headers == {"Authorization": "Bearer t"}
+    both = load_settings(COMFYUI_TOKEN="t", COMFYUI_HEADERS='{"Authorization": "Basic x"}')
+    assert both.engine_headers == {"Authorization": "Basic x"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "nope",
+        "[]",
+        '"x"',
+        '{"a": 1}',
+        '{"a": null}',
+        "{a: b}",
+        '{"": "x"}',
+        '{"a b": "x"}',
+        '{"a": "ü"}',
+        '{"a": "\\n"}',
+    ],
+)
+def test_bad_headers_are_refused_and_named(headers: str):
+    with pytest.raises(SettingsInvalid, match="COMFYUI_HEADERS: "):
+        load_settings(COMFYUI_HEADERS=headers)
+
+
+@pytest.mark.parametrize("name", ["COMFYUI_TOKEN", "IMAGE_GEN_HTTP_TOKEN"])
+def test_a_token_loses_its_line_end_and_is_refused_if_it_fits_no_header(name: str):
+    field = {variable: field for field, variable in variable_names().items()}[name]
+    assert getattr(load_settings(**{name: " s3cret\n"}), field).get_secret_value() == "s3cret"
+    assert getattr(load_settings(**{name: " \n"}), field) is None
+    for bad in ("sécret", "a\nb"):
+        with pytest.raises(SettingsInvalid, match=f"{name}: ") as caught:
+            load_settings(**{name: bad})
+        assert bad not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IMAGE_GEN_WAIT_SECONDS", "-1"),
+        ("IMAGE_GEN_WAIT_SECONDS", "soon"),
+        ("IMAGE_GEN_WAIT_SECONDS", "nan"),
+        ("IMAGE_GEN_WAIT_SECONDS", "inf"),
+        ("IMAGE_GEN_JOB_TIMEOUT_SECONDS", "0"),
+        ("IMAGE_GEN_INLINE_FORMAT", "bmp"),
+        ("IMAGE_GEN_INLINE_MAX_BYTES", "100"),
+        ("IMAGE_GEN_INLINE_MAX_BYTES", "1e9.5"),
+        ("IMAGE_GEN_LOG_LEVEL", "loud"),
+        ("IMAGE_OUTPUT_DIR", "~no-such-user-here/pictures"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_and_its_variable_named(name: str, value: str, monkeypatch):
+    if os.name == "nt" and value.startswith("~"):
+        pytest.skip("Windows guesses a home directory for every user")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=f"{name}: ") as caught:
+        load_settings()
+    assert caught.value.code == "settings_invalid"
+    assert caught.value.hint == "Correct or unset the environment variable."
+
+
+def test_every_wrong_variable_is_told_at_once():
+    with pytest.raises(SettingsInvalid, match=r"COMFYUI_URL: .*; IMAGE_GEN_LOG_LEVEL: "):
+        load_settings(COMFYUI_URL="x", IMAGE_GEN_LOG_LEVEL="x")
+
+
+def test_secrets_are_never_shown():
+    settings = load_settings(
+        COMFYUI_TOKEN="s3cret", IMAGE_GEN_HTTP_TOKEN="s3cret", COMFYUI_HEADERS='{"X-Api-Key": "s3cret"}'
+    )
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.comfyui_headers)):
+        assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_each_setting_is_described_with_an_example_that_works(name: str, monkeypatch: pytest.MonkeyPatch):
+    info = Settings.model_fields[name]
+    variable = variable_names()[name]
+    assert variable in ("COMFYUI_URL", "COMFYUI_TOKEN", "COMFYUI_HEADERS", "IMAGE_OUTPUT_DIR") or variable.startswith(
+        "IMAGE_GEN_"
+    )
+    assert info.description.endswith(".")
+    for example in info.examples:
+        monkeypatch.setenv(variable, example)
+        assert getattr(load_settings(), name) is not None
+
+
+def test_an_unknown_engine_is_told_with_the_known_ones():
+    for name in ("nope", "", "..comfyui", "comfyui.client"):
+        settings = Settings.model_construct(**{**load_settings().model_dump(), "engine": name})
+        with pytest.raises(SettingsInvalid) as caught:
+            load_engine(settings)
+        assert caught.value.message == f"IMAGE_GEN_ENGINE={name!r} is no engine."
+        assert "comfyui" in caught.value.hint

@@ -1,0 +1,219 @@
+"""The server as clients start it: a process that speaks JSON-RPC over stdin and stdout."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfyui_server import ComfyUIServer
+
+HANDSHAKE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+DRAW = {"name": "generate_image", "arguments": {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}}
+
+
+class Server:
+    """One server process; `said` holds every line of its stdout."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mcp_image_gen"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        self.said: list[bytes] = []
+        self._ids = iter(range(1, 1000))
+
+    def send(self, method: str, params: dict[str, Any] | None = None, *, answer: bool = True) -> int:
+        """Send a request, or a notification, and return its id."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params or {}}
+        if answer:
+            message["id"] = next(self._ids)
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+        return message.get("id", 0)
+
+    def read(self) -> dict[str, Any]:
+        """Return the next message."""
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read().decode()
+        self.said.append(line)
+        return json.loads(line)
+
+    def ask(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the result of a request; notifications before it are kept in `said`."""
+        wanted = self.send(method, params)
+        while (message := self.read()).get("id") != wanted:
+            pass
+        return message["result"]
+
+    def handshake(self) -> dict[str, Any]:
+        """Initialize."""
+        result = self.ask("initialize", HANDSHAKE)
+        self.send("notifications/initialized", answer=False)
+        return result
+
+    def close(self) -> tuple[int, str]:
+        """Close stdin; return exit code and stderr once the process has ended."""
+        self.process.stdin.close()
+        code = self.process.wait(timeout=10)
+        self.said += self.process.stdout.readlines()
+        return code, self.process.stderr.read().decode()
+
+
+@pytest.fixture
+def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server on the test's ComfyUI; what still runs at the end is killed."""
+    started: list[Server] = []
+
+    def start(**environment: str) -> Server:
+        ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures"), **environment}
+        server = Server({**os.environ, **ours})
+        started.append(server)
+        alarm = threading.Timer(25, server.process.kill)  # a read that waits for ever ends with the process
+        alarm.daemon = True
+        alarm.start()
+        server.alarm = alarm
+        return server
+
+    yield start
+    for server in started:
+        server.alarm.cancel()
+        server.process.kill()
+        server.process.wait()
+        for stream in (server.process.stdin, server.process.stdout, server.process.stderr):
+            stream.close()
+
+
+def test_a_client_connects_lists_and_draws_and_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
+    server = spawn(IMAGE_GEN_LOG_LEVEL="debug")
+    assert server.handshake()["serverInfo"]["name"] == "mcp-image-gen"
+    assert len(server.ask("tools/list")["tools"]) == 4
+    result = server.ask("tools/call", {**DRAW, "_meta": {"progressToken": "p"}})
+    assert result["isError"] is False
+    assert "structuredContent" not in result
+    assert [block["type"] for block in result["content"]] == ["text", "image", "resource_link"]
+    facts = json.loads(result["content"][0]["text"].splitlines()[0])
+    assert Path(facts["path"]).is_file()
+    code, log = server.close()
+    assert code == 0
+    messages = [json.loads(line) for line in server.said]
+    told = [m["params"] for m in messages if m.get("method") == "notifications/progress"]
+    assert [p["message"].split(" (")[0] for p in told if "step" in p["message"]] == [
+        f"drawing, step {step}/4" for step in range(1, 5)
+    ]
+    assert {m["jsonrpc"] for m in messages} == {"2.0"}
+    assert facts["prompt_id"] in log
+    assert "red apple" not in log
+    comfyui.wait_until(lambda s: s.sockets == 0)
+
+
+def test_it_starts_while_comfyui_is_off_and_draws_once_it_is_on(spawn, comfyui: ComfyUIServer):
+    comfyui.stop()
+    server = spawn()
+    server.handshake()
+    result = server.ask("tools/call", DRAW)
+    assert result["isError"] is True
+    assert result["content"][0]["text"] == (
+        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+    )
+    comfyui.start()
+    assert server.ask("tools/call", DRAW)["isError"] is False
+    code, log = server.close()
+    assert code == 0
+    assert "Traceback" not in log
+
+
+def test_no_request_goes_out_before_a_tool_needs_the_engine(spawn, comfyui: ComfyUIServer, tmp_path: Path):
+    server = spawn()
+    server.handshake()
+    assert len(server.ask("tools/list")["tools"]) == 4
+    server.ask("tools/call", {"name": "get_output_directory", "arguments": {}})
+    assert server.close() == (0, "")
+    assert comfyui.requests == []
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_stdin_closed_in_the_middle_of_a_call_withdraws_the_job_and_ends(spawn, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    server = spawn()
+    server.handshake()
+    server.send("tools/call", DRAW)
+    comfyui.wait_reached("step:1", timeout=20)
+    server.process.stdin.close()
+    comfyui.wait_until(lambda s: s.interrupted == [s.prompts[0]["prompt_id"]])
+    comfyui.release("step:1")
+    assert server.process.wait(timeout=5) == 0
+    comfyui.wait_until(lambda s: s.queue_remaining == 0)
+    assert comfyui.files.outputs == {}
+
+
+def test_a_cancelled_request_withdraws_its_job_and_the_server_goes_on(spawn, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    server = spawn()
+    server.handshake()
+    request = server.send("tools/call", DRAW)
+    comfyui.wait_reached("step:1", timeout=20)
+    server.send("notifications/cancelled", {"requestId": request}, answer=False)
+    comfyui.wait_until(lambda s: s.interrupted == [s.prompts[0]["prompt_id"]])
+    comfyui.release("step:1")
+    assert server.ask("tools/call", DRAW)["isError"] is False
+
+
+def test_a_job_left_running_by_one_process_is_returned_by_the_next(spawn, comfyui: ComfyUIServer):
+    """Clients restart their servers all the time."""
+    comfyui.hold("step:1")
+    first = spawn(IMAGE_GEN_WAIT_SECONDS="0.2")
+    first.handshake()
+    answer = first.ask("tools/call", DRAW)["content"][0]["text"]
+    prompt_id = json.loads(answer.splitlines()[0])["prompt_id"]
+    assert first.close() == (0, "")
+    assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
+    comfyui.release("step:1")
+    second = spawn()
+    second.handshake()
+    result = second.ask("tools/call", {"name": "get_generation_status", "arguments": {"prompt_id": prompt_id}})
+    assert [block["type"] for block in result["content"]] == ["text", "image", "resource_link"]
+    assert json.loads(result["content"][0]["text"].splitlines()[0])["seed"] == 7
+
+
+def test_what_is_no_json_does_not_end_the_server(spawn):
+    server = spawn()
+    server.process.stdin.write(b"hello\n\n{\xff}\n")
+    server.process.stdin.flush()
+    server.handshake()
+    assert len(server.ask("tools/list")["tools"]) == 4
+
+
+@pytest.mark.parametrize("name", ["IMAGE_GEN_WAIT_SECONDS", "COMFYUI_URL"])
+def test_a_bad_variable_ends_it_at_once_with_one_line(spawn, name: str):
+    server = spawn(**{name: "nope"})
+    code, log = server.close()
+    assert (code, server.said) == (2, [])
+    assert log.startswith(f"mcp-image-gen: A setting cannot be read. {name}: ")
+    assert log.count("\n") == 1
+
+
+def test_the_library_client_draws_too(comfyui: ComfyUIServer, tmp_path: Path):
+    """FastMCP's own, in the newest protocol."""
+    import asyncio
+
+    from fastmcp import Client
+    from fastmcp.client.transports import StdioTransport
+
+    environment = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path)}
+
+    async def draw() -> list[str]:
+        transport = StdioTransport(sys.executable, ["-m", "mcp_image_gen"], env={**os.environ, **environment})
+        async with Client(transport) as client:
+            result = await client.call_tool_mcp(DRAW["name"], DRAW["arguments"])
+            return [block.type for block in result.content]
+
+    assert asyncio.run(draw()) == ["text", "image", "resource_link"]
