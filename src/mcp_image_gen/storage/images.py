@@ -5,7 +5,6 @@ import errno
 import io
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -170,9 +169,3 @@ def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:
 
 def _is_uniform(extrema: Any) -> bool:
     return all(low == high for low, high in extrema)
-
-
-def reveal_hint(path: Path) -> str:
-    """Return the command that opens a picture on this system."""
-    opener = {"darwin": "open", "win32": "start"}.get(sys.platform, "xdg-open")
-    return f'{opener} "{path}"'
