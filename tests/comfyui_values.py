@@ -142,6 +142,7 @@ _NODES: dict[str, Callable[[Inputs], Value]] = {
     "VAEEncode": _encode,
     "VAEEncodeForInpaint": _encode,
     "VAEDecode": lambda inputs: inputs["samples"],
+    "RepeatLatentBatch": lambda inputs: replace(inputs["samples"], batch=inputs["samples"].batch * inputs["amount"]),
     "SetLatentNoiseMask": lambda inputs: inputs["samples"],
     "KSampler": _sample,
     "KSamplerAdvanced": _sample,

@@ -77,6 +77,8 @@ async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str
         "batch_size": 1,
         "sampler": None,
         "scheduler": None,
+        "init_image": None,
+        "denoise": None,
     }
     assert tools["get_generation_status"].input_schema["required"] == ["prompt_id"]
     assert not tools["list_available_models"].input_schema.get("properties")

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from functools import cached_property
+from importlib.metadata import entry_points
 from typing import cast
 
 from mcp_image_gen.domain.engine import Engine
@@ -10,6 +11,9 @@ from mcp_image_gen.domain.errors import SettingsInvalid
 from mcp_image_gen.jobs import JobRunner
 from mcp_image_gen.settings import Settings
 from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen.storage.inputs import InputFolders
+
+ENTRY_POINTS = "mcp_image_gen.engines"  #: group in which other packages register an engine: name -> what makes it
 
 
 class App:
@@ -33,6 +37,11 @@ class App:
         return ImageStore(self.settings.output_dir)
 
     @cached_property
+    def inputs(self) -> InputFolders:
+        """The folders from which an agent may name pictures."""
+        return InputFolders((self.settings.output_dir, *self.settings.input_dirs))
+
+    @cached_property
     def runner(self) -> JobRunner:
         """The jobs of this process."""
         return JobRunner(self.engine, self.store, timeout_seconds=self.settings.job_timeout_seconds)
@@ -46,10 +55,11 @@ class App:
 
 
 def engine_names() -> list[str]:
-    """Return the names that IMAGE_GEN_ENGINE takes: the modules of the engines room."""
+    """Return the names that IMAGE_GEN_ENGINE takes: modules of the engines room, and what other packages register."""
     from mcp_image_gen import engines  # only errors and --help ask
 
-    return sorted(module.name for module in pkgutil.iter_modules(engines.__path__))
+    foreign = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return sorted({module.name for module in pkgutil.iter_modules(engines.__path__)} | foreign)
 
 
 def load_engine(settings: Settings) -> Engine:
@@ -62,5 +72,9 @@ def load_engine(settings: Settings) -> Engine:
         raise SettingsInvalid(
             f"IMAGE_GEN_ENGINE={settings.engine!r} is no engine.", hint=f"Use one of: {', '.join(engine_names())}."
         )
-    module = importlib.import_module(f"mcp_image_gen.engines.{settings.engine}")
-    return cast("Engine", module.ENGINE(settings))
+    foreign = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if settings.engine in foreign:
+        make = foreign[settings.engine].load()
+    else:
+        make = importlib.import_module(f"mcp_image_gen.engines.{settings.engine}").ENGINE
+    return cast("Engine", make(settings))

@@ -1,6 +1,7 @@
 """Every setting, with unit, default and example; read from the environment when the server starts."""
 
 import json
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -79,6 +80,13 @@ class Settings(BaseSettings):
         description="Seconds after which a job that has not ended is withdrawn.",
         examples=["600"],
     )
+    input_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        validation_alias="IMAGE_GEN_INPUT_DIRS",
+        description="Folders from which an agent may name an init_image, beside the output folder; several are "
+        "separated as in PATH.",
+        examples=["~/Pictures"],
+    )
     inline_format: Literal["png", "jpeg", "webp", "none"] = Field(
         "png",
         validation_alias="IMAGE_GEN_INLINE_FORMAT",
@@ -151,6 +159,13 @@ class Settings(BaseSettings):
                 raise ValueError(message)
             _check_header_value(text)
         return headers
+
+    @field_validator("input_dirs", mode="before")
+    @classmethod
+    def _split_folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(cls._make_absolute(Path(part)) for part in value.split(os.pathsep) if part)
 
     @field_validator("output_dir")
     @classmethod

@@ -22,6 +22,7 @@ from mcp_image_gen.domain.errors import EngineUnreachable, ImageGenError, Invali
 from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.settings import load_settings
+from mcp_image_gen.storage.inputs import read_input
 
 FAILED, BAD_USAGE, NO_ENGINE, INTERRUPTED = 1, 2, 3, 130  #: exit codes
 EXIT_CODES: dict[type[ImageGenError], int] = {
@@ -100,6 +101,8 @@ def generate(  # the field's words, all but one optional
     batch_size: int = 1,
     sampler: str | None = None,
     scheduler: str | None = None,
+    init_image: Path | None = None,
+    denoise: float | None = None,
     output: Annotated[Path | None, Parameter(name=["-o", "--output"])] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     common: Common | None = None,
@@ -130,6 +133,10 @@ def generate(  # the field's words, all but one optional
         Sampler, e.g. euler.
     scheduler
         Scheduler, e.g. simple.
+    init_image
+        Picture file to begin with.
+    denoise
+        0 keeps init_image, 1 ignores it.
     output
         File to write instead of a new one in the output folder; ends in .png.
     overwrite
@@ -152,6 +159,8 @@ def generate(  # the field's words, all but one optional
             batch_size=batch_size,
             sampler=sampler,
             scheduler=scheduler,
+            init_image=read_input(init_image) if init_image else None,
+            denoise=denoise,
         )
         prompt_id = opened.runner.start(request)
         try:

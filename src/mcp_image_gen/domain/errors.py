@@ -4,6 +4,7 @@ ImageGenError
 ├── InvalidRequest        an argument is out of range or of the wrong kind
 ├── RequestNotSupported   the engine or model cannot do this
 ├── SettingsInvalid       an environment variable cannot be read
+├── EngineNotInstalled    the engine's runtime or files are missing on this machine
 ├── EngineUnreachable     nothing answers at the engine's address
 ├── EngineRefused         the engine or a proxy wants other credentials
 ├── EngineAnswerUnusable  something answers, but not as the engine does
@@ -61,6 +62,12 @@ class SettingsInvalid(ImageGenError):
     """A setting cannot be read."""
 
     code = "settings_invalid"
+
+
+class EngineNotInstalled(ImageGenError):
+    """The engine's runtime or files are missing, or damaged, on this machine."""
+
+    code = "engine_not_installed"
 
 
 class EngineUnreachable(ImageGenError):

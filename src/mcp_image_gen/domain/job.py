@@ -34,6 +34,7 @@ class Progress:
     step: int | None = None  #: sampling step just finished, 1..steps
     steps: int | None = None  #: sampling steps in all
     queue_position: int | None = None  #: 1 = next after what runs now
+    preview: bytes | None = field(default=None, repr=False)  #: small PNG or JPEG of the picture so far
 
     def describe(self) -> str:
         """Return one short phrase, e.g. "drawing, step 2/4"."""

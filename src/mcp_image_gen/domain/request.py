@@ -1,7 +1,7 @@
 """What a user asks for, checked at the door."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcp_image_gen.domain.errors import InvalidRequest
 
@@ -17,6 +17,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, MAX_SEED, "Leave seed out to draw a random one."),
     "cfg": (0, 100, "Distilled models such as FLUX.1-schnell want 1, others 4 to 8."),
     "batch_size": (1, 16, "Call again with other seeds for more pictures."),
+    "denoise": (0, 1, "0 keeps init_image as it is, 1 ignores it; 0.6 changes the thing and keeps its place."),
 }
 
 
@@ -39,6 +40,8 @@ class GenerationRequest:
     scheduler: str | None = None  #: engine's scheduler name, e.g. "simple"
     model: str | None = None  #: family id or file name; None is the default model
     batch_size: int = 1  #: pictures in one job, 1..16
+    init_image: bytes | None = field(default=None, repr=False)  #: picture file to begin with
+    denoise: float | None = None  #: 0 keeps init_image, 1 ignores it; None leaves it to the engine
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -51,6 +54,10 @@ class GenerationRequest:
                     f"{name} has {length} characters; at most {MAX_PROMPT_CHARS} are taken.",
                     hint="Shorten it: models read a few hundred words at most.",
                 )
+        if self.denoise is not None and self.init_image is None:
+            raise InvalidRequest(
+                f"denoise={self.denoise:g} means nothing without init_image.", hint="Give both, or neither."
+            )
         for name, (smallest, largest, hint) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not smallest <= value <= largest:  # also refuses NaN

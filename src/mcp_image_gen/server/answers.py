@@ -25,7 +25,8 @@ MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 async def of_job(job: Job, settings: Settings) -> ToolResult:
     """Return the answer for a job as it stands, with its pictures once it is done."""
     if job.status is not JobStatus.DONE:
-        return _text(_unfinished(job), _what_next(job))
+        answer = _text(_unfinished(job), _what_next(job))
+        return answer if job.status.is_final else _with_preview(answer, job, settings)
     previews = await asyncio.to_thread(
         render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
     )
@@ -93,6 +94,15 @@ def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
     if scaled:
         sentences.append(f"The inline picture is scaled to {scaled.width}x{scaled.height}; the file is full size.")
     return " ".join(sentences)
+
+
+def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:
+    """Add the picture as far as it is drawn, where the engine shows it."""
+    preview = job.progress.preview if job.progress else None
+    if preview and settings.inline_format != "none":
+        kind = "png" if preview.startswith(b"\x89PNG") else "jpeg"
+        answer.content.append(Image(data=preview, format=kind).to_image_content())
+    return answer
 
 
 def _inline(preview: Preview) -> ContentBlock:

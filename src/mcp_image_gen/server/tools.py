@@ -44,6 +44,8 @@ def register_tools(server: FastMCP[Any], app: App) -> None:
         batch_size: Annotated[int, Field(description="Pictures to draw, 1-16")] = 1,
         sampler: Annotated[str | None, Field(description="e.g. euler")] = None,
         scheduler: Annotated[str | None, Field(description="e.g. simple")] = None,
+        init_image: Annotated[str | None, Field(description="Path of a picture to begin with")] = None,
+        denoise: Annotated[float | None, Field(description="0 keeps init_image, 1 ignores it")] = None,
     ) -> ToolResult:
         with tool_errors():
             request = GenerationRequest(
@@ -58,6 +60,8 @@ def register_tools(server: FastMCP[Any], app: App) -> None:
                 batch_size=batch_size,
                 sampler=sampler or None,
                 scheduler=scheduler or None,
+                init_image=await asyncio.to_thread(app.inputs.read, init_image) if init_image else None,
+                denoise=denoise,
             )
             prompt_id = app.runner.start(request)
             try:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_image_gen.engines.comfyui.families import FAMILIES
-from mcp_image_gen.engines.comfyui.graph import Slot, SlotMissing, bind, read, trace, upstream
+from mcp_image_gen.engines.comfyui.graph import Slot, SlotMissing, begin_with_image, bind, read, trace, upstream
 from tests.comfyui_nodes import recording
 
 WORKFLOWS = sorted(
@@ -155,3 +155,17 @@ def test_cycles_and_links_to_nowhere_end_the_walk():
         "b": {"class_type": "X", "inputs": {"in": ["a", 0], "short": ["a"]}},
     }
     assert list(upstream(graph, ["a"])) == ["a", "b"]
+
+
+@pytest.mark.parametrize("lacking", ["latent", "decoder"])
+def test_a_graph_without_a_latent_or_a_decoder_cannot_begin_with_a_picture(lacking: str):
+    bare = {
+        "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "2": {"class_type": "KSampler", "inputs": {"latent_image": ["1", 0], "seed": 1}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+    }
+    if lacking == "latent":
+        bare["1"]["inputs"] = {}
+        bare["2"]["inputs"]["vae"] = bare["2"]["inputs"]["samples"] = ["1", 0]
+    with pytest.raises(SlotMissing):
+        begin_with_image(bare, "a.png")

@@ -88,6 +88,18 @@ class ComfyUIClient:
         """Interrupt the prompt if it is the one that runs; takes effect at the next step or node."""
         await self._post("/interrupt", {"prompt_id": prompt_id})
 
+    async def upload_image(self, data: bytes, name: str) -> str:
+        """Put a picture into ComfyUI's input folder and return the name it got there.
+
+        The same name with the same bytes is the same file; with other bytes ComfyUI gives it another name.
+        """
+        try:
+            reply = await self.http.post("/upload/image", files={"image": (name, data)}, data={"type": "input"})
+        except httpx2.HTTPError as error:
+            raise self.unreachable() from error
+        stored = self._object(self._check(reply))
+        return "/".join(part for part in (str(stored.get("subfolder") or ""), str(stored.get("name"))) if part)
+
     async def view(self, image: Mapping[str, str]) -> bytes:
         """Return the bytes of one output file; a reply cut short is asked for again.
 

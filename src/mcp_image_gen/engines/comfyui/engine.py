@@ -1,6 +1,7 @@
 """The ComfyUI engine: its parts put together behind the `Engine` contract."""
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
 from mcp_image_gen.engines.comfyui.follow import Follower
 from mcp_image_gen.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
 from mcp_image_gen.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
-from mcp_image_gen.engines.comfyui.planning import values_for
+from mcp_image_gen.engines.comfyui.planning import size_of, values_for
 from mcp_image_gen.engines.comfyui.socket import EventStream
 from mcp_image_gen.settings import Settings
 
@@ -61,8 +62,14 @@ class ComfyUIEngine:
         graph = json.loads(
             files(__package__).joinpath("workflows", choice.family.workflows[choice.role]).read_text("utf-8")
         )
+        init_size = None
+        if request.init_image is not None:
+            init_size = size_of(request.init_image)
+            name = f"{hashlib.sha256(request.init_image).hexdigest()[:20]}.png"
+            graph = graphs.begin_with_image(graph, await self._client.upload_image(request.init_image, name))
+            self._classes.pop("LoadImage", None)  # its list of files has just grown
         seed = draw_seed() if request.seed is None else request.seed
-        values, notes = values_for(request, choice, seed=seed, default_model=self._default_model)
+        values, notes = values_for(request, choice, seed=seed, default_model=self._default_model, init_size=init_size)
         graph = graphs.bind(graph, values)
         check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
         return Plan(seed=seed, model=choice.file, settings=values, notes=notes, payload=graph)

@@ -33,7 +33,7 @@ BEHIND_SAMPLER = {
     "negative_prompt": (("negative",), ("text",)),
     "width": (("latent_image",), ("width",)),
     "height": (("latent_image",), ("height",)),
-    "batch_size": (("latent_image",), ("batch_size",)),
+    "batch_size": (("latent_image",), ("batch_size", "amount")),
     "checkpoint": (("model",), ("ckpt_name",)),
     "diffusion_model": (("model",), ("unet_name",)),
     "text_encoder_1": (("positive", "conditioning"), ("clip_name1", "clip_name")),
@@ -91,6 +91,38 @@ def bind(graph: Mapping[str, Node], values: Mapping[str, Any]) -> Graph:
 def read(graph: Mapping[str, Node]) -> dict[str, Any]:
     """Return the values that the graph holds, by name."""
     return {name: graph[slot.node_id]["inputs"][slot.input_name] for name, slot in trace(graph).items()}
+
+
+def begin_with_image(graph: Mapping[str, Node], file: str) -> Graph:
+    """Return a copy in which the sampler begins with an uploaded picture where it had an empty latent.
+
+    Width and height, which `bind` sets as before, are those to which the picture is scaled; what overhangs is cut off.
+
+    Raises:
+        SlotMissing: the graph has no empty latent, or no VAE to encode with.
+    """
+    slots = trace(graph)
+    decoder = next((n for n in graph if _link(graph, n, "samples") and _link(graph, n, "vae")), None)
+    if "width" not in slots or decoder is None:
+        raise SlotMissing("init_image")
+    latent = slots["width"].node_id
+    size = {name: graph[latent]["inputs"][name] for name in ("width", "height")}
+    scale = {"image": ["init_image", 0], "upscale_method": "lanczos", "crop": "center", **size}
+    added: Graph = {
+        "init_image": {"class_type": "LoadImage", "inputs": {"image": file}},
+        "init_scale": {"class_type": "ImageScale", "inputs": scale},
+        "init_latent": {
+            "class_type": "VAEEncode",
+            "inputs": {"pixels": ["init_scale", 0], "vae": graph[decoder]["inputs"]["vae"]},
+        },
+        "init_batch": {"class_type": "RepeatLatentBatch", "inputs": {"samples": ["init_latent", 0], "amount": 1}},
+    }
+    changed = {node_id: copy.deepcopy(node) for node_id, node in graph.items() if node_id != latent}
+    for node in changed.values():
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] == latent:
+                node["inputs"][name] = ["init_batch", 0]
+    return changed | added
 
 
 def upstream(graph: Mapping[str, Node], starts: Iterable[str]) -> Iterator[str]:

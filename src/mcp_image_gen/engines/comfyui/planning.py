@@ -1,19 +1,29 @@
 """From a request and a model to the values of a graph. Pure."""
 
+import io
 from typing import Any
 
+from mcp_image_gen.domain.errors import InvalidRequest
 from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
+from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN, Family
 from mcp_image_gen.engines.comfyui.models import Choice
+
+DENOISE = 0.75  #: for an init_image without a denoise of its own: composition and colours stay, the rest changes
 
 
 def values_for(
-    request: GenerationRequest, choice: Choice, *, seed: int, default_model: str | None = None
+    request: GenerationRequest,
+    choice: Choice,
+    *,
+    seed: int,
+    default_model: str | None = None,
+    init_size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the value of every slot of the model's workflow, and a sentence for every correction."""
     family = choice.family
-    width = round_to(request.width or family.width, family.grid)
-    height = round_to(request.height or family.height, family.grid)
+    native = fit(init_size, family) if init_size else (family.width, family.height)
+    width = round_to(request.width or native[0], family.grid)
+    height = round_to(request.height or native[1], family.grid)
     values: dict[str, Any] = {
         **choice.slots,
         "prompt": request.prompt,
@@ -27,6 +37,8 @@ def values_for(
         "height": height,
         "batch_size": request.batch_size,
     }
+    if init_size:
+        values["denoise"] = DENOISE if request.denoise is None else request.denoise
     return values, tuple(_notes(request, choice, values, default_model))
 
 
@@ -49,6 +61,27 @@ def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], d
     return notes
 
 
+def fit(size: tuple[int, int], family: Family) -> tuple[int, int]:
+    """Return width and height of the same shape, with about as many pixels as the family draws best with."""
+    scale = (family.width * family.height / (size[0] * size[1])) ** 0.5
+    return round(size[0] * scale), round(size[1] * scale)
+
+
 def round_to(size: int, grid: int) -> int:
     """Return the multiple of `grid` nearest to `size`, at least one `grid`."""
     return max(grid, (size + grid // 2) // grid * grid)
+
+
+def size_of(picture: bytes) -> tuple[int, int]:
+    """Return width and height of a picture file, turned as its EXIF says and as ComfyUI will turn it.
+
+    Raises:
+        InvalidRequest: the bytes are no picture.
+    """
+    from PIL import Image, ImageOps  # slow to import; only wanted for an init_image
+
+    try:
+        with Image.open(io.BytesIO(picture)) as opened:
+            return ImageOps.exif_transpose(opened).size
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InvalidRequest("init_image is no picture that can be read.", hint="Give a PNG, JPEG or WebP.") from error
