@@ -3,8 +3,8 @@
     python -m bench [--rounds 15]
 
 (a) call to POST /prompt, (b) picture drawn to result at the client, (c) spawn to `initialize` answered, (d) memory,
-(e) bytes of tools/list, (f) what an idle server does. (c) and (d) stand beside a bare FastMCP server with the same
-tools, started in turn in the same run.
+(e) bytes of tools/list, (f) what an idle server does, (g) the built-in engine. (c) and (d) stand beside a bare FastMCP
+server with the same tools, started in turn in the same run.
 """
 
 import argparse
@@ -130,6 +130,24 @@ def idle(comfyui: ComfyUI, folder: str) -> dict[str, Any]:
         }
 
 
+def builtin(folder: str, rounds: int) -> dict[str, Any]:
+    """Return what one picture of the built-in engine takes, and the first one of a process from its start."""
+    with spawn("-m", "mcp_image_gen", IMAGE_GEN_ENGINE="builtin", IMAGE_OUTPUT_DIR=folder) as server:
+        seconds = []
+        for seed in range(rounds + 1):
+            called = time.monotonic()
+            arguments = {"prompt": "a red apple", "seed": seed}
+            result, _ = server.call("tools/call", {"name": "generate_image", "arguments": arguments})
+            assert not result.get("isError"), result
+            seconds.append(server.received - called)
+        return {
+            "first_picture_seconds": seconds[0],
+            "start_seconds": server.start_seconds,
+            "picture_seconds": statistics.median(seconds[1:]),
+            "rss_mb": server.rss_bytes() / 1e6,
+        }
+
+
 def _cpu_seconds(server: Server) -> float:
     times = server.usage.cpu_times()
     return times.user + times.system
@@ -160,6 +178,16 @@ def table(found: dict[str, Any]) -> str:
         ("(f) requests while idle", f"{rest['idle_requests']} in {rest['idle_seconds']:.0f} s", "0"),
         ("(f) CPU while idle", f"{rest['idle_cpu_seconds']:.2f} s in {rest['idle_seconds']:.0f} s", "0"),
     ]
+    own = found["builtin"]
+    rows += [
+        ("(g) built-in engine: one picture", f"{own['picture_seconds']:.2f} s", "2 s"),
+        (
+            "(g) built-in engine: start and first picture",
+            f"{own['start_seconds'] + own['first_picture_seconds']:.2f} s",
+            "4 s",
+        ),
+        ("(g) built-in engine: memory", f"{own['rss_mb']:.0f} MB", "400 MB"),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -177,6 +205,7 @@ def main() -> None:
                 "overhead": [overhead(comfyui, scratch, rounds, side, kind) for side, kind in cases],
                 "footprint": footprint(max(3, rounds // 2), Path(scratch)),
                 "idle": idle(comfyui, scratch),
+                "builtin": builtin(scratch, max(3, rounds // 3)),
             }
     finally:
         comfyui.close()

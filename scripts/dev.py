@@ -1,6 +1,6 @@
 """Set-up and chores in one command each, on a machine that has only Python 3.11+ and git.
 
-    python3 scripts/dev.py draw "a red apple"     draw a picture (test ComfyUI, or yours if COMFYUI_URL is set)
+    python3 scripts/dev.py draw "a red apple"     draw a picture (with your ComfyUI if COMFYUI_URL is set)
     python3 scripts/dev.py test                   run all tests
     python3 scripts/dev.py lint                   style, types, import contracts
     python3 scripts/dev.py bench                  measure, against a bare FastMCP server
@@ -10,7 +10,6 @@ It uses uv when that is installed and a virtual environment of its own (.venv) e
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -54,18 +53,10 @@ def set_up() -> None:
 
 
 def draw(rest: list[str]) -> int:
-    """Draw one picture with the user's ComfyUI, or with the test double when none is named."""
-    words = rest or ["a lighthouse at dusk"]
+    """Draw one picture with the user's ComfyUI, or with the built-in engine when none is named."""
     if os.environ.get("COMFYUI_URL"):
-        return run("-m", "mcp_image_gen", "generate", *words)
-    print("COMFYUI_URL is not set: drawing with the test ComfyUI, which paints a placeholder.", file=sys.stderr)
-    command = [str(PYTHON), "-m", "tests.comfyui_server", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            url = re.search(r"http://\S+", server.stdout.readline())
-            return run("-m", "mcp_image_gen", "generate", *words, "--url", url.group()) if url else 1
-        finally:
-            server.terminate()
+        return run("-m", "mcp_image_gen", "generate", *(rest or ["a lighthouse at dusk"]))
+    return run("-m", "mcp_image_gen", "generate", *(rest or ["a red apple"]), "--engine", "builtin")
 
 
 def test(rest: list[str]) -> int:

@@ -2,8 +2,9 @@
 
     python docs/images/tool_call.py
 
-It starts the test ComfyUI, starts the server over stdio as a client does, calls generate_image once, and puts what came
-back on a card: the text block as text, the inline picture pixel for pixel, the link's name.
+It starts the server over stdio as a client does, with the built-in engine, calls generate_image once, and puts what
+came back on a card: the text block as text, the inline picture pixel for pixel, the link's name. IMAGE_OUTPUT_DIR
+decides the path that it shows.
 """
 
 import asyncio
@@ -20,12 +21,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
 from PIL import Image, ImageDraw, ImageFont
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.comfyui_server import ComfyUIServer  # noqa: E402 - the repository's root is on the path only now
-
-ARGUMENTS = {"prompt": "a lighthouse at dusk", "width": 512, "height": 512, "seed": 2}
+ARGUMENTS = {"prompt": "a red apple", "width": 256, "height": 256, "seed": 2}
 WIDTH, MARGIN, LINE, COLUMNS = 1000, 36, 26, 92
 PAPER, CARD, INK, FAINT, ACCENT = "#e9ecf1", "#ffffff", "#1d2530", "#667085", "#0b6bcb"
 
@@ -37,10 +33,10 @@ async def call() -> tuple[Any, list[str]]:
     async def note(_: float, __: float | None, message: str | None) -> None:
         told.append(message or "")
 
-    with ComfyUIServer(step_seconds=0.3) as comfyui:
-        server = StdioTransport(sys.executable, ["-m", "mcp_image_gen"], env={**os.environ, "COMFYUI_URL": comfyui.url})
-        async with Client(server, progress_handler=note) as client:
-            return await client.call_tool_mcp("generate_image", ARGUMENTS), told
+    environment = {**os.environ, "IMAGE_GEN_ENGINE": "builtin"}
+    server = StdioTransport(sys.executable, ["-m", "mcp_image_gen"], env=environment)
+    async with Client(server, progress_handler=note) as client:
+        return await client.call_tool_mcp("generate_image", ARGUMENTS), told
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

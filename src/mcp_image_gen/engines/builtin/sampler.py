@@ -1,0 +1,54 @@
+"""From noise to a picture in a few Euler steps, guided by the prompt. Pure but for the network it is given."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+#: (noisy pictures (N, 3, side, side), times (N,), token ids (N, words, 1 + grams)) -> clean pictures
+Denoise = Callable[["Array", "Array", "Array"], "Array"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One picture to draw, as numbers."""
+
+    seed: int  #: 0..2**64-1
+    index: int  #: place in the batch; 0 draws what a batch of one would
+    steps: int
+    cfg: float  #: 1 follows the prompt plainly, and the negative prompt has no say
+    asked: "Array"  #: token ids of the prompt
+    avoided: "Array"  #: token ids of the negative prompt; all 0 for none
+    side: int  #: pixels of the network's pictures
+    start: "Array | None" = None  #: (3, side, side) in -1..1: picture to begin with
+    denoise: float = 1.0  #: 0 keeps `start`, 1 ignores it
+
+
+def steps_of(order: Order, denoise: Denoise) -> Iterator["Array"]:
+    """Yield the network's idea of the clean picture (3, side, side) after each step; the last one is the picture.
+
+    The noise is that of numpy's RandomState, whose stream is frozen for all versions (NEP 19): the same seed draws the
+    same picture everywhere.
+    """
+    import numpy as np  # heavy; only wanted when something is drawn
+
+    noise_of = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([order.seed, order.index])))
+    noise = noise_of.standard_normal((3, order.side, order.side)).astype(np.float32)
+    first = 0.0 if order.start is None else 1.0 - order.denoise
+    z = noise if order.start is None else first * order.start.astype(np.float32) + (1 - first) * noise
+    guided = order.cfg != 1
+    ids = np.stack([order.asked, order.avoided] if guided else [order.asked])
+    times = np.linspace(first, 1.0, order.steps + 1, dtype=np.float32)
+    for now, then in pairwise(times):
+        if now >= 1:  # denoise 0: nothing is left to do
+            yield z
+            continue
+        clean = denoise(np.stack([z] * len(ids)), np.full(len(ids), now, np.float32), ids)
+        guess = clean[1] + np.float32(order.cfg) * (clean[0] - clean[1]) if guided else clean[0]
+        z = z + (guess - z) * ((then - now) / (1 - now))
+        yield guess.clip(-1, 1)

@@ -1,0 +1,160 @@
+"""How a prompt becomes numbers: words, hashed letter n-grams, emoji. Pure Python, shared by training and drawing.
+
+A word is known by its own id and, beside it, by its letter n-grams (as in fastText), so "appels" still lands near
+"apple". All ids are rows of one embedding table: row 0 is "nothing", then the vocabulary, then the n-gram buckets.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+STOP_WORDS = frozenset(
+    """a an the of with and in on at to for from by is are be it its this that some one my your
+    draw make create generate show please picture image drawing icon emoji emojis illustration clipart
+    background photo sticker logo art style very""".split()  # noqa: SIM905  (one word a line would fill a page)
+)
+PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))  #: ending -> what stands there in the singular
+MOST_WORDS = 32  #: of a prompt that are looked at; to compare a word with all known ones takes a while
+VARIATION_SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F))
+
+
+def fnv1a(text: str) -> int:
+    """Return the 32-bit FNV-1a hash of `text` in UTF-8; the same on every machine and Python version."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def letter_grams(word: str, sizes: tuple[int, ...] = (3, 4)) -> list[str]:
+    """Return the n-grams of `<word>`, shortest first: "cat" gives <ca, cat, at>, <cat, cat>."""
+    marked = f"<{word}>"
+    return [marked[i : i + n] for n in sizes for i in range(len(marked) - n + 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The words and emoji that a model knows, and the shape of its token ids."""
+
+    words: tuple[str, ...]  #: row 1 + index of the embedding table belongs to this word
+    emoji: dict[str, str]  #: emoji character, without variation selectors -> the label that stands for it
+    length: int = 8  #: words of a prompt that reach the model
+    grams: int = 20  #: n-grams kept of a word
+    buckets: int = 4096  #: rows of the embedding table for hashed n-grams
+    stop_words: frozenset[str] = STOP_WORDS
+    least_overlap: float = 0.7  #: a word that cannot be mended and is less like (0..1) any known one is ignored
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {word: i + 1 for i, word in enumerate(self.words)}
+
+    @cached_property
+    def _cache(self) -> dict[tuple[int, str], list[int]]:
+        return {}
+
+    @cached_property
+    def _slips(self) -> dict[str, list[str]]:
+        """Every known word under its forms with one letter left out, and, after a slash, its sound."""
+        forms: dict[str, list[str]] = {}
+        for word in self.words:
+            for form in (*sorted(one_letter_less(word)), "/" + sound(word)):
+                forms.setdefault(form, []).append(word)
+        return forms
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding table."""
+        return 1 + len(self.words) + self.buckets
+
+    def split(self, text: str) -> list[str]:
+        """Return the words of `text` that carry meaning, emoji replaced by their labels."""
+        text = text.translate(VARIATION_SELECTORS)
+        for symbol in sorted((e for e in self.emoji if e in text), key=len, reverse=True):
+            text = text.replace(symbol, f" {self.emoji[symbol]} ")
+        text = unicodedata.normalize("NFKD", text.lower())
+        text = "".join(c for c in text if not unicodedata.combining(c))
+        text = re.sub(r"['\u2019]s\b", "", text).replace("'", "").replace("\u2019", "")
+        return [word for word in re.findall(r"[a-z0-9]+", text) if word not in self.stop_words]
+
+    def token(self, word: str, *, by_letters_only: bool = False) -> list[int]:
+        """Return the 1 + `grams` table rows of `word`: its own (0 = unknown), then its n-grams', 0-padded."""
+        row = 0 if by_letters_only else self._rows.get(word, 0)
+        key = (row, word)
+        if key not in self._cache:
+            first = 1 + len(self.words)
+            grams = [first + fnv1a(gram) % self.buckets for gram in letter_grams(word)[: self.grams]]
+            self._cache[key] = [row, *grams, *[0] * (self.grams - len(grams))]
+        return self._cache[key]
+
+    def encode(self, words: list[str]) -> list[list[int]]:
+        """Return token ids of shape (`length`, 1 + `grams`) for words already split."""
+        tokens = [self.token(word) for word in words[: self.length]]
+        return tokens + [[0] * (1 + self.grams)] * (self.length - len(tokens))
+
+    def understand(self, text: str) -> "Reading":
+        """Return what the model will see of `text`: known words, slips of the keyboard mended, the rest left out."""
+        seen: list[str] = []
+        ignored: list[str] = []
+        mended: dict[str, str] = {}
+        words = self.split(text)
+        for word in words[:MOST_WORDS]:
+            found = [word] if word in self._rows else self._mend(word)
+            if found and found != [word]:
+                mended[word] = " ".join(found)
+            if found:
+                seen += found
+            elif self._overlap(word) >= self.least_overlap:
+                seen.append(word)
+            else:
+                ignored.append(word)
+        beyond = (*seen[self.length :], *words[MOST_WORDS:])
+        return Reading(words=tuple(seen[: self.length]), ignored=(*ignored, *beyond), mended=mended)
+
+    def _mend(self, word: str) -> list[str]:
+        """Return what an unknown word means: the singular, the same sound, one slip away, two words run together."""
+        stems = [word.removesuffix(end) + instead for end, instead in PLURALS if word.endswith(end)]
+        if known_stem := next((stem for stem in stems if stem in self._rows), None):
+            return [known_stem]
+        if alike := self._slips.get("/" + sound(word)):
+            return [max(alike, key=lambda known: likeness(word, known))]
+        # A short word is one slip away from too many others: of four letters, only one left out is mended.
+        near = {known for form in one_letter_less(word) for known in self._slips.get(form, ())}
+        near = {known for known in near if known[0] == word[0] and (len(word) > 4 or len(known) > len(word) == 4)}
+        if near:
+            return [max(sorted(near), key=lambda known: likeness(word, known))]
+        for i in range(3, len(word) - 2):
+            if word[:i] in self._rows and word[i:] in self._rows:
+                return [word[:i], word[i:]]
+        return self._mend(stems[-1]) if stems and len(stems[-1]) > 4 else []  # both in the plural and misspelt
+
+    def _overlap(self, word: str) -> float:
+        """Return the likeness (0..1) of `word` to the known word that is most like it."""
+        return max((likeness(word, known) for known in self.words), default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a model understands of a prompt."""
+
+    words: tuple[str, ...]  #: that it will see, in order
+    ignored: tuple[str, ...]  #: words like nothing that it knows, and those beyond its length
+    mended: dict[str, str]  #: word as written -> known word or words taken instead
+
+
+def one_letter_less(word: str) -> set[str]:
+    """Return `word` and its forms with one letter left out; words that share one are about one slip apart."""
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
+
+
+def sound(word: str) -> str:
+    """Return roughly how `word` sounds in English, so that "elefant" and "bycicle" are known."""
+    for written, heard in (("ph", "f"), ("ck", "k"), ("y", "i"), ("z", "s"), ("ie", "i"), ("ei", "i"), ("ea", "e")):
+        word = word.replace(written, heard)
+    return re.sub(r"(.)\1", r"\1", word)
+
+
+def likeness(one: str, other: str) -> float:
+    """Return how many letter n-grams two words share (Dice, 0..1)."""
+    mine, theirs = set(letter_grams(one)), set(letter_grams(other))
+    return 2 * len(mine & theirs) / (len(mine) + len(theirs))
