@@ -1,0 +1,54 @@
+"""The built-in engine's jobs: kept while they may be asked for, gone when they are not."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mcp_image_gen.cli.commands import app
+from mcp_image_gen.engines.builtin import engine as module
+from tests.conftest import Caller
+
+
+async def draw(icons: Caller, **arguments):
+    return await icons.call("generate_image", **{"prompt": "a red apple", "steps": 1, "seed": 1, **arguments})
+
+
+async def test_a_picture_that_could_not_be_saved_is_saved_once_there_is_space(
+    icons: Caller, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        error = (await draw(icons)).error
+    assert "The picture is not lost: it stays at the memory of this process" in error
+    prompt_id = error.split('prompt_id="')[1].split('"')[0]
+    saved = await icons.call("get_generation_status", prompt_id=prompt_id)
+    assert saved.facts["status"] == "done"
+    assert Path(saved.facts["path"]).exists()
+
+
+async def test_old_drawings_are_forgotten(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
+    for seed in range(5):
+        await draw(icons, seed=seed)
+    assert len(icons.app.engine._drawings) == 2
+
+
+async def test_a_job_of_another_process_is_unknown(icons: Caller):
+    answer = await icons.call("get_generation_status", prompt_id="3b1ed9a7-8bb1-41ee-8d2f-a2aae49e6c95")
+    assert answer.facts["status"] == "unknown"
+
+
+async def test_unknown_words_of_the_negative_prompt_are_named(icons: Caller):
+    story = (await draw(icons, negative_prompt="green zorblax")).story
+    assert "Of the negative prompt it does not know: zorblax." in story
+
+
+def test_doctor_tells_what_the_engine_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = ["doctor", "--engine", "builtin", "--output-dir", str(tmp_path)]
+    assert app(command, result_action="return_value") == 0
+    assert "built-in model 1: 1169 things at 128x128" in capsys.readouterr().out
