@@ -154,3 +154,15 @@ async def test_an_unknown_sampler_is_named_with_those_that_are_known(live: Calle
 async def test_an_unknown_job_is_told(live: Caller):
     answer = await live.call("get_generation_status", prompt_id="00000000-0000-4000-8000-000000000000")
     assert answer.facts["status"] == "unknown"
+
+
+@pytest.mark.parametrize(("family", "role"), [("flux1-schnell", "checkpoint"), ("sd15", "checkpoint")])
+async def test_a_picture_drawn_before_is_drawn_over(live: Caller, family: str, role: str):
+    """The same seed, more and less of the first picture: three different ones."""
+    settings = {"model": await model(live, family, role), "steps": 4, "seed": 1}
+    first = await live.generate(**settings)
+    drawn = [
+        await live.generate(**settings, init_image=first.facts["path"], denoise=denoise) for denoise in (0.25, 0.75)
+    ]
+    assert [(a.facts["width"], a.facts["height"]) for a in drawn] == [(64, 64)] * 2
+    assert len({pixels(answer) for answer in (first, *drawn)}) == 3
