@@ -1,6 +1,7 @@
 """Copies of the pictures that fit into an answer: whole if small enough, scaled down if not."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ TRIES = 5
 SMALLEST_SIDE = 32  #: pixels; a preview below this says nothing
 #: A scaled picture has more detail per pixel than its original; so many bytes more per pixel, by measurement.
 PNG_GROWTH = 1.25
+NEAR = 0.95  #: of the estimated scale: a whole-number reduction may be so much smaller
 #: bytes per pixel that an encoded photograph takes, by measurement; only the first guess hangs on it
 PIXEL_BYTES = {"jpeg": 0.45, "webp": 0.35}
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -85,21 +87,32 @@ def _flatten(picture: "Image.Image", image_format: str) -> "Image.Image":
 
 def _scale_to_fit(picture: "Image.Image", image_format: str, file_bytes: int, budget: int) -> Preview | None:
     """Encode once at an estimated size; again, smaller, only if the estimate was off."""
-    from PIL.Image import Resampling  # see _render_one
-
     if budget <= 0:
         return None
     pixels = picture.width * picture.height
     pixel_bytes = PIXEL_BYTES.get(image_format) or file_bytes / pixels * PNG_GROWTH
     scale = min(1.0, (budget / (pixel_bytes * pixels)) ** 0.5)
     for _ in range(TRIES):
-        size = (round(picture.width * scale), round(picture.height * scale))
-        if min(size) < min(SMALLEST_SIDE, *picture.size):
+        if min(picture.size) * scale < min(SMALLEST_SIDE, *picture.size):
             return None
-        scaled = picture if size == picture.size else picture.resize(size, Resampling.HAMMING, reducing_gap=2.0)
+        scaled = _scaled(picture, scale)
         buffer = io.BytesIO()
         scaled.save(buffer, image_format, **SAVE_OPTIONS[image_format])
         if buffer.tell() <= budget:
-            return Preview(data=buffer.getvalue(), mime_type=f"image/{image_format}", width=size[0], height=size[1])
+            width, height = scaled.size
+            return Preview(data=buffer.getvalue(), mime_type=f"image/{image_format}", width=width, height=height)
         scale *= min(0.9, 0.95 * (budget / buffer.tell()) ** 0.5)
     return None
+
+
+def _scaled(picture: "Image.Image", scale: float) -> "Image.Image":
+    """Return the picture at about `scale`, 0..1: at 1/2, 1/3 ... where that is near, in a fifth of the time."""
+    from PIL.Image import Resampling  # see _render_one
+
+    whole = math.ceil(1 / scale - 1e-9)
+    if whole == 1:
+        return picture
+    if 1 / whole >= NEAR * scale:
+        return picture.reduce(whole)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    return picture.resize(size, Resampling.HAMMING, reducing_gap=2.0)
