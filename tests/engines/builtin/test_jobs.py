@@ -8,6 +8,7 @@ import pytest
 
 from mcp_image_gen.cli.commands import app
 from mcp_image_gen.engines.builtin import engine as module
+from mcp_image_gen.engines.builtin.network import Network
 from tests.conftest import Caller
 
 
@@ -52,3 +53,13 @@ def test_doctor_tells_what_the_engine_is(tmp_path: Path, capsys: pytest.CaptureF
     command = ["doctor", "--engine", "builtin", "--output-dir", str(tmp_path)]
     assert app(command, result_action="return_value") == 0
     assert "built-in model 1: 1169 things at 128x128" in capsys.readouterr().out
+
+
+async def test_a_fault_of_the_runtime_is_told_and_not_taken_for_a_finished_job(
+    icons: Caller, monkeypatch: pytest.MonkeyPatch
+):
+    def fault(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(Network, "denoise", fault)
+    assert (await draw(icons)).error.startswith("The built-in engine failed: RuntimeError('no such operator').")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_image_gen.domain.errors import (
     GenerationCancelled,
+    GenerationFailed,
     ImageGenError,
     InvalidRequest,
     ModelNotFound,
@@ -37,6 +38,15 @@ HONESTY = (
     "Drawn by the small built-in model, which knows emoji-style icons only; for real pictures run ComfyUI with "
     "FLUX.1-schnell and set IMAGE_GEN_ENGINE=comfyui."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What the network is to draw: a plan's payload."""
+
+    asked: "NDArray[Any]"  #: token ids of the prompt
+    avoided: "NDArray[Any]"  #: token ids of the negative prompt
+    start: "NDArray[Any] | None"  #: picture to begin with
 
 
 @dataclass(eq=False)
@@ -97,14 +107,16 @@ class BuiltinEngine:
         """
         await self._load()
         _refuse_foreign(request)
+        # In a thread: to compare unknown words with all known ones, or to decode a large picture, takes a second.
         reading = await asyncio.to_thread(self._vocabulary.understand, request.prompt)
+        avoided = await asyncio.to_thread(self._vocabulary.understand, request.negative_prompt)
         if not reading.words:
             raise InvalidRequest(
                 f"The built-in model knows no word of this prompt ({_named(reading.ignored) or 'no words at all'}).",
                 hint="It draws single things such as 'a red apple', 'cat face' or 'sailboat'; for anything else run "
                 "ComfyUI and set IMAGE_GEN_ENGINE=comfyui.",
             )
-        start = _read_start(request.init_image, self._facts["side"])
+        start = await asyncio.to_thread(_read_start, request.init_image, self._facts["side"])
         native, defaults = self._native_side, self._facts["defaults"]
         values: dict[str, Any] = {
             "prompt": request.prompt,
@@ -118,18 +130,26 @@ class BuiltinEngine:
         if start is not None:
             values["denoise"] = DENOISE if request.denoise is None else request.denoise
         seed = draw_seed() if request.seed is None else request.seed
-        notes = [HONESTY, *self._notes(request, values, reading)]
-        return Plan(seed=seed, model=MODEL, settings={**values, "seed": seed}, notes=tuple(notes), payload=start)
+        notes = [HONESTY, *self._notes(request, values, reading, avoided)]
+        work = _Work(asked=self._ids(reading), avoided=self._ids(avoided), start=start)
+        return Plan(seed=seed, model=MODEL, settings={**values, "seed": seed}, notes=tuple(notes), payload=work)
 
-    def _notes(self, request: GenerationRequest, values: dict[str, Any], reading: Reading) -> list[str]:
+    def _ids(self, reading: Reading) -> "NDArray[Any]":
+        import numpy as np  # heavy; only wanted when something is drawn
+
+        return np.array(self._vocabulary.encode(list(reading.words)), dtype=np.int64)
+
+    def _notes(
+        self, request: GenerationRequest, values: dict[str, Any], reading: Reading, avoided: Reading
+    ) -> list[str]:
         notes, native = [], self._native_side
         if reading.mended:
             read_as = (f"{word} as {known}" for word, known in reading.mended.items())
             notes.append(f"It read {_named(tuple(read_as))}.")
         if reading.ignored:
             notes.append(f"It does not know these words and left them out: {_named(reading.ignored)}.")
-        if unknown := self._vocabulary.understand(request.negative_prompt).ignored:
-            notes.append(f"Of the negative prompt it does not know: {_named(unknown)}.")
+        if avoided.ignored:
+            notes.append(f"Of the negative prompt it does not know: {_named(avoided.ignored)}.")
         if request.negative_prompt and values["cfg"] == 1:
             notes.append("negative_prompt had no effect: at cfg 1 the model is not guided.")
         if (values["width"], values["height"]) != (native, native):
@@ -156,6 +176,8 @@ class BuiltinEngine:
                 await asyncio.to_thread(self._draw, drawing, asyncio.get_running_loop())
         except ImageGenError as error:
             drawing.error = error
+        except Exception as error:  # the runtime's; without this the job would end as done, with no picture
+            drawing.error = GenerationFailed(f"The built-in engine failed: {error!r}.", hint="Please report it.")
         finally:
             self._waiting.remove(prompt_id)
             drawing.events.put_nowait(None)
@@ -182,29 +204,26 @@ class BuiltinEngine:
                 drawing.images.append(EngineImage(data=data, source="the memory of this process"))
 
     def _order(self, plan: Plan, index: int) -> Order:
-        import numpy as np  # heavy; only wanted when something is drawn
-
-        values, words = plan.settings, self._vocabulary
-        asked, avoided = (
-            np.array(words.encode(list(words.understand(str(values[k])).words)), dtype=np.int64)
-            for k in ("prompt", "negative_prompt")
-        )
+        values, work = plan.settings, plan.payload
+        if not isinstance(work, _Work):
+            message = "a plan of another engine"
+            raise TypeError(message)
         return Order(
             seed=plan.seed or 0,
             index=index,
             steps=int(str(values["steps"])),
             cfg=float(str(values["cfg"])),
-            asked=asked,
-            avoided=avoided,
+            asked=work.asked,
+            avoided=work.avoided,
             side=self._facts["side"],
-            start=plan.payload if isinstance(plan.payload, np.ndarray) else None,
+            start=work.start,
             denoise=float(str(values.get("denoise", 1.0))),
         )
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
         """Yield each step; end when the pictures are drawn."""
         drawing = self._drawings[prompt_id]
-        if not drawing.images:
+        if drawing.task and not drawing.task.done():
             while progress := await drawing.events.get():
                 yield progress
         if drawing.error:

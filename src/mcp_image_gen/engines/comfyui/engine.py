@@ -64,7 +64,7 @@ class ComfyUIEngine:
         )
         init_size = None
         if request.init_image is not None:
-            init_size = size_of(request.init_image)
+            init_size = await asyncio.to_thread(size_of, request.init_image)
             name = f"{hashlib.sha256(request.init_image).hexdigest()[:20]}.png"
             graph = graphs.begin_with_image(graph, await self._client.upload_image(request.init_image, name))
             self._classes.pop("LoadImage", None)  # its list of files has just grown
