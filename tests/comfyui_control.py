@@ -2,14 +2,23 @@
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 FAULTS: dict[str, str] = {
-    "deaf_socket": "The WebSocket stays open and answers pings, but sends nothing after its greeting.",
-    "drop_socket": 'The prompt\'s socket is closed abruptly; at="execution_start" (default) or "step:N".',
+    "deaf_socket": (
+        "The WebSocket stays open and answers pings, but sends nothing after its greeting, "
+        "or with after=N nothing after N text messages about prompts."
+    ),
+    "drop_socket": (
+        'The prompt\'s socket is closed abruptly; at="execution_start" (default) or "step:N", '
+        "or once (times=1) after=N text messages about prompts."
+    ),
     "no_socket": "The WebSocket handshake is answered with 404.",
     "lost_reply": "POST /prompt queues the item, but the connection is cut without a reply.",
+    "lost_request": "POST /prompt is read, but queues nothing, and the connection is cut without a reply.",
+    "late_prompt": "POST /prompt is cut without a reply, and its item is queued seconds=0.05 after that.",
     "reply_500": "POST /prompt queues the item, yet answers 500 text/plain.",
     "refuse_500": "POST /prompt answers 500 text/plain and queues nothing.",
     "html": "Every request is answered 200 with an HTML page, as by a login portal or a wrong port.",
@@ -20,8 +29,13 @@ FAULTS: dict[str, str] = {
     "node_error": "The first loader fails: the model type cannot be detected.",
     "black": "The run succeeds, but every picture is uniformly black.",
     "file_gone": "The history names the file, but /view answers 404.",
-    "truncated_view": "/view announces the whole length and closes after at=100 bytes.",
+    "truncated_view": "/view announces the whole length and closes after at=100 bytes, if the file has more.",
+    "slow_view": "/view announces the whole length and sends chunk=1 bytes every seconds=0.05.",
     "view_500": "/view answers 500 text/plain.",
+    "stalled": (
+        'Requests are taken and not answered until the fault is healed; paths=("GET /queue", "GET /history/"): '
+        'without a method any is meant, with "/" at the end all below, and "/" is everything.'
+    ),
     "stuck": "Sampling hangs until it is interrupted or the fault is healed.",
 }
 
@@ -34,6 +48,7 @@ class Controls:
     def __init__(self) -> None:
         #: Guards all state of one server and is notified of every change of it.
         self.changed = threading.Condition()
+        self.heals: Counter[str] = Counter()  #: how often each fault was healed by name
         self._faults: dict[str, dict[str, Any]] = {}
         self._held: set[str] = set()
         self._at: str | None = None
@@ -45,11 +60,15 @@ class Controls:
             return set(self._faults)
 
     def fail(self, name: str, **options: Any) -> None:
-        """Switch a fault on; `times=N` switches it off again after N uses."""
+        """Switch a fault on; `times=N` switches it off again after N uses.
+
+        Its option `told` counts the text messages about prompts that each socket got since.
+        """
         if name not in FAULTS:
             raise ValueError(f"Unknown fault {name!r}; one of: {', '.join(FAULTS)}")
+        once = {"times": 1} if name == "drop_socket" and "after" in options else {}
         with self.changed:
-            self._faults[name] = options
+            self._faults[name] = {"told": Counter()} | once | options
             self.changed.notify_all()
 
     def heal(self, name: str) -> None:
@@ -58,6 +77,7 @@ class Controls:
             raise ValueError(f"Unknown fault {name!r}; one of: {', '.join(FAULTS)}")
         with self.changed:
             self._faults.pop(name, None)
+            self.heals[name] += 1
             self.changed.notify_all()
 
     def options(self, name: str) -> dict[str, Any] | None:
@@ -74,6 +94,7 @@ class Controls:
                 self._faults[name] = options | {"times": options["times"] - 1}
                 if options["times"] <= 1:
                     del self._faults[name]
+                    self.changed.notify_all()
             return options
 
     def hold(self, point: str) -> None:

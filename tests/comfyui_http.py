@@ -7,7 +7,8 @@ import mimetypes
 import posixpath
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tests import comfyui_pictures as pictures
+from tests.comfyui_broken import Cut, Slow, Truncated, gone, gone_within
 from tests.comfyui_nodes import FOLDERS, NodeCatalogue
 from tests.comfyui_sockets import FEATURES, Hub, Message, Receive, Send
 from tests.comfyui_state import Json, Prompt
@@ -26,6 +28,7 @@ _PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please s
 _TROUBLE = b"500 Internal Server Error\n\nServer got itself in trouble"
 _JSON = "application/json; charset=utf-8"
 _ONE_CLASS, _ONE_FOLDER, _ONE_ENTRY = "/object_info/", "/models/", "/history/"
+_STALLED = ("GET /queue", f"GET {_ONE_ENTRY}")
 _logger = logging.getLogger("tests.comfyui")
 
 
@@ -37,10 +40,6 @@ class Seen(NamedTuple):
     query: dict[str, str]
     headers: dict[str, str]  #: names in lower case
     body: bytes
-
-
-class Cut(Exception):
-    """The connection is to be closed without (the rest of) a reply."""
 
 
 def reply(data: Any, status: int = 200) -> Response:
@@ -100,12 +99,14 @@ class App:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         self._note(scope, scope["method"], body)
+        if await self._stall(scope, scope["method"], receive):
+            return
         try:
             response = self._barred(scope) or await self._answer(scope, body)
             await response(scope, receive, send)
         except Cut:
             self._cut(scope["client"])
-            await _gone(receive)
+            await gone(receive)
 
     def _note(self, scope: Message, method: str, body: bytes) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -118,6 +119,18 @@ class App:
             with self._controls.changed:
                 notes.extend(news)
                 self._controls.changed.notify_all()
+
+    async def _stall(self, scope: Message, method: str, receive: Receive) -> bool:
+        """Keep a request waiting until `stalled` is healed; True if its client has left."""
+        heals = self._controls.heals["stalled"]
+        fault = self._controls.options("stalled")
+        if fault is None or not _is_named(method, scope["path"].removeprefix("/api"), fault.get("paths", _STALLED)):
+            return False
+        self._controls.use("stalled")
+        while self._controls.heals["stalled"] == heals:
+            if await gone_within(receive, 0.01):
+                return True
+        return False
 
     def _barred(self, scope: Message) -> Response | None:
         """Return the answer of a fault that stands before everything, if one does."""
@@ -166,7 +179,21 @@ class App:
     async def _post_prompt(self, request: Request) -> Response:
         if self._controls.use("refuse_500") is not None:
             return text(_TROUBLE, 500)
+        if self._controls.use("lost_request") is not None:
+            raise Cut
         body = await request.json()
+        late = self._controls.use("late_prompt")
+        if late is not None:
+            asyncio.get_running_loop().call_later(late.get("seconds", 0.05), self._take_late, body)
+            raise Cut
+        return self._take(body)
+
+    def _take_late(self, body: Json) -> None:
+        """Take a prompt whose client has nothing to hear any more."""
+        with suppress(Exception):
+            self._take(body)
+
+    def _take(self, body: Json) -> Response:
         self._keep(self._notes.prompts, body)
         number = float(body["number"]) if "number" in body else self._state.next_number
         if "front" in body and body["front"]:  # noqa: RUF019 - a list may be here, too
@@ -264,7 +291,10 @@ class App:
         headers = {"Content-Disposition": f'filename="{name}"', "Content-Type": media_type}
         fault = self._controls.use("truncated_view")
         if fault is not None:
-            return _Truncated(found, headers=headers, at=fault.get("at", 100))
+            return Truncated(found, headers=headers, at=fault.get("at", 100))
+        fault = self._controls.use("slow_view")
+        if fault is not None:
+            return Slow(found, headers=headers, chunk=fault.get("chunk", 1), seconds=fault.get("seconds", 0.05))
         return Response(found, headers=headers)
 
     async def _post_upload(self, request: Request) -> Response:
@@ -291,6 +321,8 @@ class App:
     async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self._note(scope, "WEBSOCKET", b"")
+        if await self._stall(scope, "WEBSOCKET", receive):
+            return
         refusal = self._barred(scope)
         if scope["path"].removeprefix("/api") != "/ws" or self._controls.use("no_socket") is not None:
             refusal = refusal or _nothing(404)
@@ -313,18 +345,14 @@ class App:
         return greeting
 
 
-class _Truncated(Response):
-    """Announces the whole length, sends the first `at` bytes and has the connection closed."""
-
-    def __init__(self, content: bytes, *, headers: dict[str, str], at: int) -> None:
-        super().__init__(content, headers=headers)
-        self._at = at
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": bytes(self.body)[: self._at], "more_body": True})
-        await asyncio.sleep(0)
-        raise Cut
+def _is_named(method: str, path: str, names: Iterable[str]) -> bool:
+    """Say whether one of "/queue", "GET /queue" or "GET /history/" means a request."""
+    for name in names:
+        wanted, _, place = name.rpartition(" ")
+        below = place.endswith("/") and path.startswith(place)
+        if wanted in ("", method) and (path == place or below):
+            return True
+    return False
 
 
 async def _read(receive: Receive) -> bytes:
@@ -344,9 +372,3 @@ def _replay(body: bytes) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
-
-
-async def _gone(receive: Receive) -> None:
-    """Wait until the connection has ended."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

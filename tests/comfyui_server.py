@@ -77,6 +77,8 @@ class ComfyUIServer:
         self.prompts: list[Any] = []  #: JSON bodies of POST /prompt, refused ones too
         self.interrupted: list[str] = []  #: prompt_ids that a POST /interrupt hit
         self.deleted: list[str] = []  #: prompt_ids that a POST /queue took off the queue
+        self.rendered: list[str] = []  #: prompt_ids, one for each run in which SaveImage wrote new files
+        self.finished: list[str] = []  #: prompt_ids that got into the history as a success
         self.client_ids: list[str] = []  #: of all sockets ever opened
         self._controls = Controls()
         self._catalogue = NodeCatalogue(self.models, self.files.uploads)
@@ -237,7 +239,7 @@ class _Served:
         controls = owner._controls
         self.hub = Hub(controls, self._loop)
         self.hub.client_ids = owner.client_ids
-        self.state = State(controls, self._announce)
+        self.state = State(controls, self._announce, owner.finished)
         machine = Machine(
             controls=controls,
             state=self.state,
@@ -247,6 +249,7 @@ class _Served:
             picture=owner.picture,
             step_seconds=lambda: owner.step_seconds,
             previews=lambda: owner.previews,
+            rendered=owner.rendered,
         )
         app = App(machine=machine, hub=self.hub, catalogue=owner._catalogue, cut=self._cut, notes=owner)
         self._server = _quiet_uvicorn(app)

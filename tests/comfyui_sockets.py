@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import struct
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -55,17 +56,16 @@ class Hub:
 
     def drop(self, client_id: str | None) -> None:
         """Cut a client's socket (None: everybody's) after what was sent so far."""
-        self._later(self._deliver, _CUT, client_id)
+        self._later(self._cut, client_id)
 
     async def serve(self, client_id: str, greeting: list[tuple[str, Json]], receive: Receive, send: Send) -> bool:
         """Serve an accepted socket until it closes; True if it has to be cut."""
         sid = client_id or uuid.uuid4().hex
         socket = _Socket()
         socket.put(greeting[0][0], greeting[0][1] | {"sid": sid})
-        if self._controls.options("deaf_socket") is None:
-            for event, data in greeting[1:]:
-                socket.put(event, data)
         self._join(sid, socket)
+        for event, data in greeting[1:]:
+            self._deliver(json.dumps({"type": event, "data": data}), sid)
         sender = asyncio.ensure_future(_send_all(socket, send))
         reader = asyncio.ensure_future(_read_all(socket, receive))
         try:
@@ -95,16 +95,44 @@ class Hub:
         with suppress(RuntimeError):  # the loop is closed: the server is gone
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _listeners(self, client_id: str | None) -> list[_Socket]:
-        if self._controls.options("deaf_socket") is not None:
-            return []
+    def _sockets(self, client_id: str | None) -> list[_Socket]:
         if client_id is None:
             return list(self._by_client.values())
         return [self._by_client[client_id]] if client_id in self._by_client else []
 
-    def _deliver(self, message: object, client_id: str | None) -> None:
+    def _listeners(self, client_id: str | None) -> list[_Socket]:
+        """Return those of the sockets that are not deaf."""
+        fault = self._controls.options("deaf_socket")
+        sockets = self._sockets(client_id)
+        return [s for s in sockets if fault is None or fault["told"][s] < fault.get("after", 0)]
+
+    def _deliver(self, text: str, client_id: str | None) -> None:
+        self._cut_if_told_enough(client_id)  # after=0
         for socket in self._listeners(client_id):
-            socket.outbox.put_nowait(message)
+            socket.outbox.put_nowait(text)
+            if client_id is not None:
+                self._count(socket)
+        self._cut_if_told_enough(client_id)
+
+    def _count(self, socket: _Socket) -> None:
+        """Tell the faults that strike after N messages of one more."""
+        for name in ("drop_socket", "deaf_socket"):
+            fault = self._controls.options(name)
+            if fault is not None:
+                fault["told"][socket] += 1
+
+    def _cut_if_told_enough(self, client_id: str | None) -> None:
+        fault = self._controls.options("drop_socket")
+        if fault is None or client_id not in self._by_client:
+            return
+        if fault["told"][self._by_client[client_id]] >= fault.get("after", math.inf):
+            self._controls.use("drop_socket")
+            self._cut(client_id)
+            del self._by_client[client_id]
+
+    def _cut(self, client_id: str | None) -> None:
+        for socket in self._sockets(client_id):
+            socket.outbox.put_nowait(_CUT)
 
     def _deliver_frame(self, metadata: bool, frame: bytes, client_id: str | None) -> None:
         for socket in self._listeners(client_id):

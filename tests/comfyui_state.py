@@ -78,8 +78,9 @@ class Files:
 class State:
     """Queue and history of one run of the server; a restart makes a new one."""
 
-    def __init__(self, controls: Controls, announce: Callable[[int], None]) -> None:
+    def __init__(self, controls: Controls, announce: Callable[[int], None], finished: list[str]) -> None:
         self.controls = controls
+        self.finished = finished  #: prompt_ids, also of earlier runs of the server
         self.stopped = False
         self.next_number = 0
         self.history: dict[str, Json] = {}
@@ -131,6 +132,8 @@ class State:
             if self.controls.use("history_empty") is None:
                 self.history.pop(self.running.prompt_id, None)
                 self.history[self.running.prompt_id] = entry
+                if entry["status"]["status_str"] == "success":
+                    self.finished.append(self.running.prompt_id)
                 late = self.controls.use("history_late")
                 if late is not None:
                     self._late_reads[self.running.prompt_id] = late.get("reads", 1)

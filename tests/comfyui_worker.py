@@ -55,6 +55,7 @@ class Machine:
     picture: Picture
     step_seconds: Callable[[], float]
     previews: Callable[[], bool]
+    rendered: list[str]  #: prompt_ids whose pictures SaveImage has written
     cache: dict[str, tuple[Value, Json]] = field(default_factory=dict)  #: the previous prompt's nodes
     executing: tuple[str | None, str] | None = None  #: (client_id, node id) of this moment
 
@@ -93,6 +94,7 @@ class Run:
         self._outputs: dict[str, Json] = {}
         self._executed: list[str] = []
         self._loading_seen = False
+        self._rendered = False
 
     def run(self) -> None:
         """Execute the graph; the entry is in the history before `executing` null goes out."""
@@ -229,6 +231,7 @@ class Run:
             shown = self._save(image, "temp", f"ComfyUI_temp_{letters}")
         else:
             shown = self._save(image, "output", inputs["filename_prefix"])
+            self._note_rendered()
         self._pause("finishing")
         return {"images": shown}
 
@@ -248,6 +251,14 @@ class Run:
             subfolder, _, filename = saved.rpartition("/")
             shown.append({"filename": filename, "subfolder": subfolder, "type": kind})
         return shown
+
+    def _note_rendered(self) -> None:
+        """Note the prompt, once a run."""
+        if not self._rendered:
+            self._rendered = True
+            with self._controls.changed:
+                self._machine.rendered.append(self._prompt.prompt_id)
+                self._controls.changed.notify_all()
 
     def _texts(self) -> dict[str, str]:
         """Return the PNG text chunks: the graph, and what the client wants kept beside it."""
@@ -338,7 +349,7 @@ class Run:
 
     def _strike_socket(self, point: str) -> None:
         fault = self._controls.options("drop_socket")
-        if fault is not None and fault.get("at", "execution_start") == point:
+        if fault is not None and "after" not in fault and fault.get("at", "execution_start") == point:
             self._controls.use("drop_socket")
             self._machine.audience.drop(self._prompt.client_id)
 
