@@ -13,6 +13,7 @@ from fastmcp import Client
 
 from mcp_image_gen.app import App
 from mcp_image_gen.engines.comfyui import follow
+from mcp_image_gen.jobs import runner
 from mcp_image_gen.server import build_server
 from mcp_image_gen.settings import Settings, load_settings
 from tests.answers import Answer
@@ -27,8 +28,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that reaches for another machine fails, and the user's own settings do not leak in."""
+def _only_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test that reaches for another machine fails, and the user's own settings and jobs do not leak in."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -40,6 +41,7 @@ def _only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(("COMFYUI_", "IMAGE_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("IMAGE_GEN_STATE_DIR", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)
     monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
+    monkeypatch.setattr(runner, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """A small engine that a test steers step by step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 
 import anyio.lowlevel
 
 from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.errors import GenerationCancelled, PictureGone
 from mcp_image_gen.domain.image import EngineImage
 from mcp_image_gen.domain.job import JobStatus, Plan, Progress
 from mcp_image_gen.domain.model import ModelCatalog
@@ -26,6 +27,10 @@ class SteeredEngine(Engine):
         self.known: set[str] = set()  #: submitted here or by another process
         self.followed: list[str] = []
         self.withdrawn: list[str] = []
+        self.let_go: set[str] = set()
+        self.holds_on = 0  #: so many cancels find it busy
+        self.others = 0  #: jobs of its other clients
+        self.pictures: list[bytes | None] = [plain(16, 16)]  #: of every job; None is one that is gone
 
     async def plan(self, request: GenerationRequest) -> Plan:
         return Plan(seed=request.seed, model="steered.safetensors", settings={"steps": 3}, notes=("a note",))
@@ -37,12 +42,18 @@ class SteeredEngine(Engine):
         self.followed.append(prompt_id)
         for step in range(1, 4):
             await self.go.acquire()
+            if prompt_id in self.let_go:
+                raise GenerationCancelled("The engine let go of it.")
             yield Progress(status=JobStatus.RUNNING, phase="drawing", step=step, steps=3)
         if self.failure:
             raise self.failure
 
-    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
-        return [EngineImage(data=plain(16, 16), source="http://steered/1.png")]
+    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        for index, picture in enumerate(self.pictures):
+            if index not in skip and picture is not None:
+                yield EngineImage(data=picture, source=f"http://steered/{index}.png", index=index)
+        if None in self.pictures:
+            raise PictureGone("A picture is gone.")
 
     async def recall(self, prompt_id: str) -> Plan | None:
         await anyio.lowlevel.checkpoint()
@@ -52,7 +63,16 @@ class SteeredEngine(Engine):
         self.withdrawn.append(prompt_id)
         if self.refusal:
             raise self.refusal
+        if self.holds_on:
+            self.holds_on -= 1
+            await anyio.lowlevel.checkpoint()
+            return False
+        self.let_go.add(prompt_id)
+        self.go.release()
         return True
+
+    async def waiting(self) -> int:
+        return self.others
 
     async def models(self) -> ModelCatalog:
         raise NotImplementedError

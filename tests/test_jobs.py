@@ -9,11 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_image_gen.domain.errors import EngineUnreachable, GenerationLost, OutOfMemory, PromptUnknown
+from mcp_image_gen.domain.errors import EngineUnreachable, GenerationLost, JobOfAnother, OutOfMemory, PromptUnknown
 from mcp_image_gen.domain.job import Job
 from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.jobs import MAX_REMEMBERED, JobRunner
+from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen.jobs.runner import MAX_REMEMBERED
 from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen.storage.journal import Journal
 from tests.steered_engine import SteeredEngine
 
 REQUEST = GenerationRequest(prompt="a red apple", seed=7, steps=3)
@@ -29,7 +31,8 @@ async def make(engine: SteeredEngine, tmp_path: Path) -> AsyncIterator[Callable[
     made: list[JobRunner] = []
 
     def runner(timeout_seconds: float = 60) -> JobRunner:
-        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), timeout_seconds=timeout_seconds))
+        journal = Journal(tmp_path / "state")
+        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), journal, timeout_seconds=timeout_seconds))
         return made[-1]
 
     yield runner
@@ -162,12 +165,62 @@ async def test_cancelling_an_ended_job_leaves_it_done(runner: JobRunner, engine:
 
 
 async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: JobRunner, engine: SteeredEngine):
-    engine.refusal = EngineUnreachable("It is off.")
+    engine.refusal = engine.failure = EngineUnreachable("It is off.")
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    job = await runner.cancel(prompt_id, seconds=0)
+    assert (job.status, job.progress.phase) == ("running", "cancelling")
+    engine.steps(2)
+    job = await ended(runner, prompt_id)
+    assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+
+
+async def test_a_cancel_is_verified_until_the_engine_lets_go(runner: JobRunner, engine: SteeredEngine):
+    """It may be loading a model, deaf to interrupts."""
+    engine.holds_on = 3
     prompt_id = runner.start(REQUEST)
     engine.steps(1)
     await reached(runner, prompt_id, 1)
     job = await runner.cancel(prompt_id)
-    assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+    assert (job.status, engine.withdrawn) == ("cancelled", [prompt_id] * 4)
+
+
+async def test_a_job_that_is_being_cancelled_says_so_whatever_the_engine_tells(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.holds_on = 10**9
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    await runner.cancel(prompt_id, seconds=0)
+    engine.steps(1)
+    with anyio.fail_after(5):
+        async for job in runner.watch(prompt_id, seconds=60):  # noqa: B007
+            if engine.go.locked():
+                break
+    assert job.progress.describe() == "cancelling"
+
+
+async def test_a_picture_that_was_finished_before_the_cancel_took_effect_is_kept(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.holds_on = 10**9
+    prompt_id = runner.start(REQUEST)
+    engine.steps(1)
+    await reached(runner, prompt_id, 1)
+    await runner.cancel(prompt_id, seconds=0)
+    engine.steps(2)
+    job = await ended(runner, prompt_id)
+    assert job.status == "done"
+    assert job.images[0].path.is_file()
+
+
+async def test_a_job_of_another_client_of_the_engine_is_not_cancelled(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    with pytest.raises(JobOfAnother):
+        await runner.cancel("theirs")
+    assert engine.withdrawn == []
 
 
 # -- failing ------------------------------------------------------------------------------------------
@@ -212,7 +265,7 @@ async def test_a_job_beyond_its_time_is_withdrawn(make: Callable[..., JobRunner]
 # -- remembering --------------------------------------------------------------------------------------
 
 
-async def test_ended_jobs_are_forgotten_oldest_first_and_asked_of_the_engine_again(
+async def test_ended_jobs_are_forgotten_oldest_first_and_read_from_the_journal_again(
     runner: JobRunner, engine: SteeredEngine
 ):
     engine.failure = OutOfMemory("No memory.")
@@ -226,7 +279,8 @@ async def test_ended_jobs_are_forgotten_oldest_first_and_asked_of_the_engine_aga
     assert len(runner._entries) <= MAX_REMEMBERED + 2
     assert (await runner.find(ids[-1])).status == "failed"
     assert ids[0] not in runner._entries
-    assert (await runner.find(ids[0])).status == "queued"  # taken over anew
+    assert (await runner.find(ids[0])).error.code == "out_of_memory"
+    assert len(engine.followed) == MAX_REMEMBERED + 10
 
 
 async def reached_follow(engine: SteeredEngine, prompt_id: str) -> None:

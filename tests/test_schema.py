@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Caller
 
-CORE = ["generate_image", "get_generation_status", "get_output_directory", "list_available_models"]
+CORE = ["cancel_generation", "generate_image", "get_generation_status", "get_output_directory", "list_available_models"]
 MAX_BYTES = 6_000  #: local LLMs have short contexts
 
 
@@ -18,7 +18,7 @@ async def tools(caller: Caller) -> dict[str, mcp.types.Tool]:
     return {tool.name: tool for tool in await caller.client.list_tools()}
 
 
-async def test_there_are_four_core_tools(tools: dict[str, mcp.types.Tool]):
+async def test_there_are_five_core_tools(tools: dict[str, mcp.types.Tool]):
     assert sorted(tools) == CORE
 
 
@@ -48,7 +48,7 @@ async def test_no_tool_has_an_output_schema(tools: dict[str, mcp.types.Tool]):
 
 async def test_reading_tools_are_marked_as_such_and_none_reaches_the_open_world(tools: dict[str, mcp.types.Tool]):
     reads = {name: tool.annotations.read_only_hint for name, tool in tools.items()}
-    assert reads == {name: name != "generate_image" for name in CORE}
+    assert reads == {name: name not in ("generate_image", "cancel_generation") for name in CORE}
     assert {tool.annotations.open_world_hint for tool in tools.values()} == {False}
     drawing = tools["generate_image"].annotations
     assert (drawing.destructive_hint, drawing.idempotent_hint) == (False, False)

@@ -29,6 +29,7 @@ def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("name", variable_names().values())
 def test_an_empty_variable_counts_as_not_set(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(name, raising=False)
     default = load_settings()
     monkeypatch.setenv(name, "")
     assert load_settings() == default

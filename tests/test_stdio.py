@@ -95,7 +95,7 @@ def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
 def test_a_client_connects_lists_and_draws_and_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
     server = spawn(IMAGE_GEN_LOG_LEVEL="debug")
     assert server.handshake()["serverInfo"]["name"] == "mcp-image-gen"
-    assert len(server.ask("tools/list")["tools"]) == 4
+    assert len(server.ask("tools/list")["tools"]) == 5
     result = server.ask("tools/call", {**DRAW, "_meta": {"progressToken": "p"}})
     assert result["isError"] is False
     assert "structuredContent" not in result
@@ -134,25 +134,34 @@ def test_it_starts_while_comfyui_is_off_and_draws_once_it_is_on(spawn, comfyui: 
 def test_no_request_goes_out_before_a_tool_needs_the_engine(spawn, comfyui: ComfyUIServer, tmp_path: Path):
     server = spawn()
     server.handshake()
-    assert len(server.ask("tools/list")["tools"]) == 4
+    assert len(server.ask("tools/list")["tools"]) == 5
     server.ask("tools/call", {"name": "get_output_directory", "arguments": {}})
     assert server.close() == (0, "")
     assert comfyui.requests == []
     assert not (tmp_path / "pictures").exists()
 
 
-def test_stdin_closed_in_the_middle_of_a_call_withdraws_the_job_and_ends(spawn, comfyui: ComfyUIServer):
+def test_stdin_closed_in_the_middle_of_a_call_leaves_the_job_running_for_the_next_server(
+    spawn, comfyui: ComfyUIServer, tmp_path: Path
+):
+    """The client may only have been restarted: its picture is fetched and saved as soon as a server works again."""
     comfyui.hold("step:1")
-    server = spawn()
-    server.handshake()
-    server.send("tools/call", DRAW)
+    first = spawn()
+    first.handshake()
+    first.send("tools/call", DRAW)
     comfyui.wait_reached("step:1", timeout=20)
-    server.process.stdin.close()
-    comfyui.wait_until(lambda s: s.interrupted == [s.prompts[0]["prompt_id"]])
+    assert first.close()[0] == 0
+    assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
     comfyui.release("step:1")
-    assert server.process.wait(timeout=5) == 0
-    comfyui.wait_until(lambda s: s.queue_remaining == 0)
-    assert comfyui.files.outputs == {}
+    second = spawn()
+    second.handshake()
+    second.ask("tools/call", {"name": "get_generation_status", "arguments": {"prompt_id": "unknown"}})
+    comfyui.wait_until(lambda s: any(seen.path == "/view" and "filename" in seen.query for seen in s.requests))
+    lost = {"name": "get_generation_status", "arguments": {"prompt_id": comfyui.prompts[0]["prompt_id"]}}
+    facts = json.loads(second.ask("tools/call", lost)["content"][0]["text"].splitlines()[0])
+    assert (facts["status"], facts["seed"]) == ("done", 7)
+    assert [str(path) for path in (tmp_path / "pictures").iterdir()] == [facts["path"]]
+    assert len(comfyui.rendered) == 1
 
 
 def test_a_cancelled_request_withdraws_its_job_and_the_server_goes_on(spawn, comfyui: ComfyUIServer):
@@ -189,7 +198,7 @@ def test_what_is_no_json_does_not_end_the_server(spawn):
     server.process.stdin.write(b"hello\n\n{\xff}\n")
     server.process.stdin.flush()
     server.handshake()
-    assert len(server.ask("tools/list")["tools"]) == 4
+    assert len(server.ask("tools/list")["tools"]) == 5
 
 
 @pytest.mark.parametrize("name", ["IMAGE_GEN_WAIT_SECONDS", "COMFYUI_URL"])

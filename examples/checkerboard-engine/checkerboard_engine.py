@@ -4,7 +4,7 @@ The contract is `mcp_image_gen.domain.engine.Engine`; this is the least that kee
 """
 
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from random import Random
 from typing import Any
 
@@ -55,14 +55,14 @@ class CheckerboardEngine:
         for step in range(1, steps + 1):
             yield Progress(status=JobStatus.RUNNING, phase="drawing", step=step, steps=steps)
 
-    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
-        """Draw and return the pictures."""
+    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Draw and yield the pictures that are not yet on disk."""
         plan = self._plans[prompt_id]
         width, height, count = (int(str(plan.settings[name])) for name in ("width", "height", "batch_size"))
-        return [
-            EngineImage(data=checkerboard(width, height, Random(f"{plan.seed}/{index}")), source=self.url)
-            for index in range(count)
-        ]
+        for index in range(count):
+            if index not in skip:
+                data = checkerboard(width, height, Random(f"{plan.seed}/{index}"))
+                yield EngineImage(data=data, source=self.url, index=index)
 
     async def recall(self, prompt_id: str) -> Plan | None:
         """Return the plan of a job of this process."""
@@ -72,6 +72,10 @@ class CheckerboardEngine:
         """Forget the job."""
         self._plans.pop(prompt_id, None)
         return True
+
+    async def waiting(self) -> int:
+        """Return 0: nothing ever waits."""
+        return 0
 
     async def models(self) -> ModelCatalog:
         """Return the only model."""

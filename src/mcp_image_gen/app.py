@@ -12,6 +12,7 @@ from mcp_image_gen.jobs import JobRunner
 from mcp_image_gen.settings import Settings
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.inputs import InputFolders
+from mcp_image_gen.storage.journal import Journal
 
 ENTRY_POINTS = "mcp_image_gen.engines"  #: group in which other packages register an engine: name -> what makes it
 
@@ -21,6 +22,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.interrupted = False  #: the user ends this process: jobs whose callers wait are taken back
 
     @cached_property
     def engine(self) -> Engine:
@@ -42,16 +44,29 @@ class App:
         return InputFolders((self.settings.output_dir, *self.settings.input_dirs))
 
     @cached_property
+    def journal(self) -> Journal:
+        """The jobs of this user, those of other processes too."""
+        return Journal(self.settings.state_dir)
+
+    @cached_property
     def runner(self) -> JobRunner:
         """The jobs of this process."""
-        return JobRunner(self.engine, self.store, timeout_seconds=self.settings.job_timeout_seconds)
+        return JobRunner(
+            self.engine,
+            self.store,
+            self.journal,
+            timeout_seconds=self.settings.job_timeout_seconds,
+            max_queue=self.settings.max_queue,
+        )
 
     async def aclose(self) -> None:
-        """Stop the jobs and close the engine's connections, as far as they were ever made."""
+        """Stop working on the jobs, close the engine's connections and the journal, as far as they were ever made."""
         if "runner" in self.__dict__:
             await self.runner.aclose()
         if "engine" in self.__dict__:
             await self.engine.aclose()
+        if "journal" in self.__dict__:
+            await self.journal.aclose()
 
 
 def engine_names() -> list[str]:

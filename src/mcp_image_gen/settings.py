@@ -22,6 +22,10 @@ def _default_output_dir() -> Path:
     return platformdirs.user_pictures_path() / "mcp-generated"
 
 
+def _default_state_dir() -> Path:
+    return platformdirs.user_state_path("mcp-image-gen", appauthor=False)
+
+
 class Settings(BaseSettings):
     """The server's settings. An empty variable counts as not set."""
 
@@ -51,6 +55,12 @@ class Settings(BaseSettings):
         description="Folder for finished pictures; made when it is missing.",
         examples=["~/Pictures/mcp-generated"],
     )
+    state_dir: Path = Field(
+        default_factory=_default_state_dir,
+        validation_alias="IMAGE_GEN_STATE_DIR",
+        description="Folder of the job journal, which all servers of one user share; made when it is missing.",
+        examples=["~/.local/state/mcp-image-gen"],
+    )
     engine: str = Field(
         "comfyui",
         validation_alias="IMAGE_GEN_ENGINE",
@@ -79,6 +89,37 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after which a job that has not ended is withdrawn.",
         examples=["600"],
+    )
+    max_queue: int | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_MAX_QUEUE",
+        ge=1,
+        description="Jobs that may run or wait at the engine, those of its other clients too; beyond it a call is "
+        "refused. Not set: no limit.",
+        examples=["10"],
+    )
+    keep_days: float | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_KEEP_DAYS",
+        gt=0,
+        description="Days after which pictures that this server saved are deleted from the output folder. Not set: "
+        "never.",
+        examples=["30"],
+    )
+    max_bytes: int | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_MAX_BYTES",
+        ge=1,
+        description="Bytes that the saved pictures may take together; beyond it the oldest are deleted. Not set: no "
+        "limit.",
+        examples=["5000000000"],
+    )
+    tasks: bool = Field(
+        False,
+        validation_alias="IMAGE_GEN_TASKS",
+        description="Offer generate_image as an MCP task too, for clients that know tasks; needs the extra "
+        "mcp-image-gen[tasks].",
+        examples=["true"],
     )
     input_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
@@ -167,7 +208,7 @@ class Settings(BaseSettings):
             return value
         return tuple(cls._make_absolute(Path(part)) for part in value.split(os.pathsep) if part)
 
-    @field_validator("output_dir")
+    @field_validator("output_dir", "state_dir")
     @classmethod
     def _make_absolute(cls, value: Path) -> Path:
         try:

@@ -235,7 +235,7 @@ async def test_a_full_disk_leaves_the_picture_at_comfyui_and_it_is_saved_once_th
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(Path, "write_bytes", full)
         error = (await caller.generate(seed=4)).error
     prompt_id = comfyui.prompts[0]["prompt_id"]
     assert error.startswith(f"The disk is full: {tmp_path / 'pictures'}. The picture is not lost: it stays at")

@@ -73,9 +73,21 @@ async def test_a_history_that_stays_empty_costs_no_picture_while_the_socket_name
 
 
 async def test_a_job_in_neither_queue_nor_history_is_lost(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.hold("pending")
+    call = asyncio.ensure_future(caller.generate())
+    await comfyui.until(lambda server: server.queue_remaining == 1)
+    await post(comfyui, "/queue", {"clear": True})
+    assert "no longer knows the job" in (await call).error
+
+
+async def test_a_picture_of_a_job_that_comfyui_has_forgotten_is_found_by_its_name(
+    caller: Caller, comfyui: ComfyUIServer
+):
     comfyui.fail("history_empty")
     comfyui.fail("deaf_socket")
-    assert "no longer knows the job" in (await caller.generate()).error
+    answer = await caller.generate(seed=3)
+    assert (answer.facts["status"], answer.facts["seed"]) == ("done", 3)
+    assert len(comfyui.rendered) == 1
 
 
 # -- sending the job ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mcp_image_gen.domain.errors import GenerationFailed, OutputNotWritable
 from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen.storage import images
 from mcp_image_gen.storage.images import ImageStore
 from tests.storage.pictures import encoded, from_engine, gradient, photo
 
@@ -44,9 +45,23 @@ def test_names_are_legal_on_windows(store: ImageStore):
 
 
 def test_names_sort_in_the_order_of_saving(store: ImageStore):
-    saved = [store.save(from_engine(gradient(8, 8)), seed=5, provenance={}).path.name for _ in range(30)]
+    saved = [store.save(from_engine(gradient(8, 8)), seed=5, provenance={"n": n}).path.name for n in range(30)]
     assert saved == sorted(saved)
     assert listing(store) == saved
+
+
+def test_the_same_picture_of_the_same_stamp_is_one_file_however_often_it_is_saved(store: ImageStore):
+    """Two processes, or one and its successor, may finish the same job."""
+    saved = {store.save(from_engine(gradient(8, 8)), seed=5, provenance={"a": 1}, stamp=1_000).path for _ in range(3)}
+    assert listing(store) == [path.name for path in saved]
+    other = store.save(from_engine(gradient(8, 8)), seed=5, provenance={"a": 2}, stamp=1_000).path
+    assert other.name.endswith("-001_5.png")
+
+
+def test_a_file_system_without_hard_links_takes_pictures_too(store: ImageStore, monkeypatch):
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    first, second = (store.save(from_engine(gradient(8, 8)), seed=5, provenance={"n": n}, stamp=1_000) for n in (1, 2))
+    assert listing(store) == [first.path.name, second.path.name]
 
 
 def test_the_metadata_tells_how_it_was_drawn(store: ImageStore):
@@ -118,7 +133,7 @@ def failing(code: int) -> Callable[..., Any]:
 
 
 def test_a_rename_that_fails_leaves_neither_file_nor_part(store: ImageStore, monkeypatch):
-    monkeypatch.setattr(os, "replace", failing(errno.EIO))
+    monkeypatch.setattr(images, "_name_file", failing(errno.EIO))
     with pytest.raises(OutputNotWritable):
         store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
     assert listing(store) == []
@@ -140,7 +155,7 @@ def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, mega
 
 
 def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, monkeypatch):
-    monkeypatch.setattr(os, "replace", failing(errno.ENOSPC))
+    monkeypatch.setattr(images, "_name_file", failing(errno.ENOSPC))
     with pytest.raises(OutputNotWritable) as caught:
         store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
     assert caught.value.code == "output_not_writable"
@@ -151,12 +166,12 @@ def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, mo
 
 
 def test_no_part_of_a_picture_is_ever_visible_under_its_name(store: ImageStore, monkeypatch):
-    """Before the rename there is only a hidden .part; the name appears with the whole file."""
+    """Before it is named there is only a hidden .part; the name appears with the whole file."""
     seen: list[list[str]] = []
-    rename = os.replace
-    monkeypatch.setattr(os, "replace", lambda *paths: (seen.append(listing(store)), rename(*paths)))
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda *paths: (seen.append(listing(store)), link(*paths)))
     saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
-    assert seen == [[f".{saved.path.name}.part"]]
+    assert [[name[0] + name[33:] for name in names] for names in seen] == [["..part"]]
     assert listing(store) == [saved.path.name]
 
 

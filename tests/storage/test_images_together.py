@@ -26,17 +26,11 @@ for number in range(int(sys.argv[2])):
 """
 
 
-class StoppedClock(datetime):
-    """The time is always the same."""
-
-    @classmethod
-    def now(cls, tz=None):
-        return datetime(2026, 12, 31, 23, 59, 59, 998_700, UTC)
-
-
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "datetime", StoppedClock)
+    """The time is always the same."""
+    moment = datetime(2026, 12, 31, 23, 59, 59, 998_700, UTC)
+    monkeypatch.setattr(images.time, "time_ns", lambda: int(moment.timestamp() * 1e9))
 
 
 def whole(path: Path) -> bool:
@@ -48,7 +42,7 @@ def whole(path: Path) -> bool:
 @pytest.mark.usefixtures("stopped")
 def test_pictures_of_one_millisecond_get_the_next_ones(tmp_path: Path):
     store = ImageStore(tmp_path)
-    saved = [store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path for _ in range(4)]
+    saved = [store.save(from_engine(gradient(8, 8)), seed=1, provenance={"n": n}).path for n in range(4)]
     assert saved == sorted(saved)
     times = [path.name.removesuffix("_1.png").rsplit("-", 1) for path in saved]
     assert [milliseconds for _, milliseconds in times] == ["998", "999", "000", "001"]

@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp_image_gen.domain.errors import ImageGenError, SettingsInvalid
 from mcp_image_gen.settings import LogLevel, Settings, load_settings
+
+if TYPE_CHECKING:
+    from mcp_image_gen.app import App
 
 FAILED, BAD_USAGE = 1, 2  #: exit codes
 GRACE_SECONDS = 2.0  #: for calls to take their jobs back after Ctrl-C
@@ -24,20 +27,24 @@ def serve_stdio() -> int:
         print(f"mcp-image-gen: {error}", file=sys.stderr)
         return BAD_USAGE
     start_logging(settings)
+    from mcp_image_gen.app import App
     from mcp_image_gen.server import build_server  # a second's import; errors above come first
 
-    server = build_server(settings)
-    asyncio.run(_until_interrupted(server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))))
+    app = App(settings)
+    server = build_server(settings, app)
+    serving = server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))
+    asyncio.run(_until_interrupted(serving, app))
     return 0
 
 
-async def _until_interrupted(serving: Coroutine[Any, Any, None]) -> None:
+async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> None:
     """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open."""
     task = asyncio.ensure_future(serving)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
+        app.interrupted = True
         task.cancel()
         await asyncio.wait({task}, timeout=GRACE_SECONDS)
         os._exit(0)  # the thread that reads stdin cannot be stopped, and a usual exit would wait for it

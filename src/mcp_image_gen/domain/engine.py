@@ -1,6 +1,6 @@
 """The contract between the use case and an engine."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from mcp_image_gen.domain.image import EngineImage
@@ -42,8 +42,10 @@ class Engine(Protocol):
         """
         ...
 
-    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
-        """Return the finished pictures, at least one.
+    def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Yield the finished pictures but those whose index is in `skip`.
+
+        What is wrong with one picture is raised after all others were yielded.
 
         Raises:
             PictureGone, EngineUnreachable, GenerationFailed: it ended without a picture.
@@ -51,14 +53,23 @@ class Engine(Protocol):
         ...
 
     async def recall(self, prompt_id: str) -> Plan | None:
-        """Return what is known of a job that another process submitted; None if the engine does not know it."""
+        """Return what is known of a job that another process submitted; None if the engine does not know it.
+
+        Raises:
+            EngineUnreachable, EngineRefused, EngineAnswerUnusable.
+        """
         ...
 
     async def cancel(self, prompt_id: str) -> bool:
         """Withdraw this job, and no other; return True once the engine no longer works on it.
 
-        False means that the engine has not let go within the bound (it may be loading a model).
+        False means that the engine has not let go within the bound (it may be loading a model): call again. Whoever
+        follows the job is told how it ended, which may also be with a picture.
         """
+        ...
+
+    async def waiting(self) -> int:
+        """Return how many jobs run or wait at the engine, those of its other clients too."""
         ...
 
     async def models(self) -> ModelCatalog:

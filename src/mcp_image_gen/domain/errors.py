@@ -6,21 +6,26 @@ ImageGenError
 ├── SettingsInvalid       an environment variable cannot be read
 ├── EngineNotInstalled    the engine's runtime or files are missing on this machine
 ├── EngineUnreachable     nothing answers at the engine's address
+│   └── EngineStalled     ... or it takes connections and then says nothing
 ├── EngineRefused         the engine or a proxy wants other credentials
 ├── EngineAnswerUnusable  something answers, but not as the engine does
 ├── ModelNotFound         no such model on the engine
 ├── ModelIncomplete       the model is there, a part it needs is not
 ├── NodeMissing           the engine lacks a node class of the workflow
 ├── WorkflowRejected      the engine refused the graph
+├── QueueFull             more jobs wait than IMAGE_GEN_MAX_QUEUE allows
 ├── GenerationFailed      the engine reported an error while drawing
 │   └── OutOfMemory       ... because memory ran out
 ├── GenerationCancelled   somebody cancelled the job
 ├── GenerationLost        the engine no longer knows the job
 ├── GenerationTimeout     the job took longer than the user allows
+├── JobOfAnother          the job belongs to another client of the engine
 ├── PictureGone           the engine named a picture that it no longer has
 ├── OutputNotWritable     the picture could not be written to disk
 └── PromptUnknown         no such prompt_id here or at the engine
 """
+
+from collections.abc import Iterator, Mapping
 
 
 class ImageGenError(Exception):
@@ -76,6 +81,12 @@ class EngineUnreachable(ImageGenError):
     code = "engine_unreachable"
 
 
+class EngineStalled(EngineUnreachable):
+    """The engine takes connections and does not answer: it is busy, or hangs."""
+
+    code = "engine_stalled"
+
+
 class EngineRefused(ImageGenError):
     """The engine, or a proxy before it, wants other credentials."""
 
@@ -112,6 +123,12 @@ class WorkflowRejected(ImageGenError):
     code = "workflow_rejected"
 
 
+class QueueFull(ImageGenError):
+    """As many jobs wait as the user allows."""
+
+    code = "queue_full"
+
+
 class GenerationFailed(ImageGenError):
     """The engine reported an error while drawing."""
 
@@ -142,6 +159,12 @@ class GenerationTimeout(ImageGenError):
     code = "generation_timeout"
 
 
+class JobOfAnother(ImageGenError):
+    """The job was queued by another client of the engine, and only that one may cancel it."""
+
+    code = "job_of_another"
+
+
 class PictureGone(ImageGenError):
     """The engine named a picture that it no longer has."""
 
@@ -158,3 +181,19 @@ class PromptUnknown(ImageGenError):
     """Neither this server nor the engine knows the prompt_id."""
 
     code = "prompt_unknown"
+
+
+def error_from_dict(fields: Mapping[str, str]) -> ImageGenError:
+    """Return the error that `to_dict` wrote down; one of a code that is not known here keeps its texts and its code."""
+    message, hint, code = (str(fields.get(name, "")) for name in ("message", "hint", "code"))
+    kind = next((kind for kind in _kinds(ImageGenError) if kind.code == code), None)
+    error = (kind or ImageGenError)(message, hint=hint)
+    if kind is None and code:
+        error.code = code
+    return error
+
+
+def _kinds(kind: type[ImageGenError]) -> Iterator[type[ImageGenError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)

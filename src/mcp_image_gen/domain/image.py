@@ -11,6 +11,7 @@ class EngineImage:
 
     data: bytes = field(repr=False)  #: the whole file, as the engine wrote it
     source: str  #: where it lies at the engine, for people: a URL or a path
+    index: int = 0  #: place in the job's batch, from 0; the same whenever the job is fetched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class SavedImage:
     height: int  #: pixels, of the real file
     size_bytes: int
     mime_type: str  #: e.g. "image/png"
+    index: int = 0  #: place in the job's batch, from 0
     uniform: bool = False  #: every pixel has the same colour, which a NaN in the model also gives
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """A generation with a life of its own."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mcp_image_gen.domain.errors import ImageGenError
 from mcp_image_gen.domain.image import SavedImage
@@ -62,14 +64,18 @@ class Job:
 
     prompt_id: str  #: uuid4, ours and the engine's
     engine: str
+    url: str = ""  #: where the engine answers
     status: JobStatus = JobStatus.QUEUED
+    asked: Mapping[str, Any] | None = None  #: the request as JSON; None for a job of another client of the engine
     progress: Progress | None = None  #: newest
-    plan: Plan | None = None  #: None until the engine has resolved the request
-    images: tuple[SavedImage, ...] = ()
+    plan: Plan | None = None  #: None until the engine has resolved the request; nothing was sent before that
+    images: tuple[SavedImage, ...] = ()  #: on disk, by index; before the end those that were saved so far
     notes: tuple[str, ...] = ()  #: what the reader must know of the result, one sentence each
     error: ImageGenError | None = None
-    started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock
-    ended: float | None = None
+    created: float = field(default_factory=time.time)  #: seconds since 1970, by the clock on the wall
+    stamp: int = 0  #: milliseconds since 1970 that name the first picture's file; unique in the journal; 0: none yet
+    started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock of this process
+    ended: float | None = None  #: likewise
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,9 @@
 """What a user asks for, checked at the door."""
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 from mcp_image_gen.domain.errors import InvalidRequest
 
@@ -62,6 +64,14 @@ class GenerationRequest:
             value = getattr(self, name)
             if value is not None and not smallest <= value <= largest:  # also refuses NaN
                 raise InvalidRequest(f"{name}={value} is out of range {smallest}..{largest}.", hint=hint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON takes it; of init_image its size and the beginning of its SHA-256."""
+        asked = {name: value for name, value in vars(self).items() if value not in (None, "")}
+        if self.init_image is not None:
+            digest = hashlib.sha256(self.init_image).hexdigest()[:20]
+            asked["init_image"] = f"{len(self.init_image)} bytes, sha256 {digest}"
+        return asked
 
 
 def _check_text(name: str, text: str) -> None:

@@ -8,6 +8,7 @@ from fastmcp import FastMCP
 
 from mcp_image_gen import __version__
 from mcp_image_gen.app import App
+from mcp_image_gen.server.cancellation import Cancellations
 from mcp_image_gen.server.errors import ArgumentErrors
 from mcp_image_gen.server.tools import register_tools
 from mcp_image_gen.settings import Settings
@@ -21,6 +22,7 @@ INSTRUCTIONS = (
 def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
     """Return the MCP server; nothing is contacted or read from disk before a tool is called."""
     app = app or App(settings)
+    cancellations = Cancellations()
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncIterator[None]:
@@ -34,7 +36,7 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         INSTRUCTIONS,
         version=__version__,
         lifespan=lifespan,
-        middleware=[ArgumentErrors()],
+        middleware=[ArgumentErrors(), cancellations],
     )
-    register_tools(server, app)
+    register_tools(server, app, cancellations)
     return server

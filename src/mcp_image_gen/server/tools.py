@@ -1,6 +1,7 @@
 """The tools: parse the call, run the use case, phrase the answer."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import anyio
@@ -14,17 +15,19 @@ from mcp_image_gen.domain.errors import PromptUnknown
 from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.server import answers
+from mcp_image_gen.server.cancellation import Cancellations
 from mcp_image_gen.server.errors import tool_errors
 from mcp_image_gen.server.progress import ProgressReporter
 
 WITHDRAW_SECONDS = 15.0  #: bound on taking a job back when its call is cancelled
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 
 
-def register_tools(server: FastMCP[Any], app: App) -> None:
-    """Give the server its four tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
+def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations) -> None:
+    """Give the server its tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
 
     @server.tool(
         description="Draw an image from a text prompt on the user's own hardware. Returns the picture, the path of the "
@@ -67,8 +70,9 @@ def register_tools(server: FastMCP[Any], app: App) -> None:
             try:
                 job = await _watch(ctx, app, prompt_id)
             except asyncio.CancelledError:
-                await _withdraw(app, prompt_id)
-                raise
+                if app.interrupted or await cancellations.by_client(ctx):
+                    await _withdraw(app, prompt_id)
+                raise  # a client that is gone leaves its job running; the journal holds what comes of it
             if job.error:
                 raise job.error
         return await answers.of_job(job, app.settings)
@@ -82,14 +86,18 @@ def register_tools(server: FastMCP[Any], app: App) -> None:
         ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]
     ) -> ToolResult:
         with tool_errors():
-            try:
-                await app.runner.find(prompt_id)
-            except PromptUnknown as error:
-                return await answers.of_job(
-                    Job(prompt_id=prompt_id, engine=app.engine.name, status=JobStatus.UNKNOWN, error=error),
-                    app.settings,
-                )
-            return await answers.of_job(await _watch(ctx, app, prompt_id), app.settings)
+            job = await _known(app, prompt_id, app.runner.find)
+            if not job.status.is_final:
+                job = await _watch(ctx, app, prompt_id)
+            return await answers.of_job(job, app.settings)
+
+    @server.tool(
+        description="Stop a job that generate_image left queued or running, and no other job.",
+        annotations=STOPS,
+    )
+    async def cancel_generation(prompt_id: Annotated[str, Field(description="From generate_image")]) -> ToolResult:
+        with tool_errors():
+            return await answers.of_cancel(await _known(app, prompt_id, app.runner.cancel), app.settings)
 
     @server.tool(
         description="List the models the image engine has, which are ready to draw, and their default steps, cfg and "
@@ -115,6 +123,14 @@ async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
     async for job in app.runner.watch(prompt_id, seconds=app.settings.wait_seconds):
         await reporter.report(job)
     return job
+
+
+async def _known(app: App, prompt_id: str, ask: Callable[[str], Awaitable[Job]]) -> Job:
+    """Return what `ask` says of the job; one that nobody knows has status "unknown"."""
+    try:
+        return await ask(prompt_id)
+    except PromptUnknown as error:
+        return Job(prompt_id=prompt_id, engine=app.engine.name, status=JobStatus.UNKNOWN, error=error)
 
 
 async def _withdraw(app: App, prompt_id: str) -> None:

@@ -5,11 +5,13 @@ import errno
 import io
 import json
 import os
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from mcp_image_gen.domain.errors import GenerationFailed, OutputNotWritable
 from mcp_image_gen.domain.image import EngineImage, SavedImage
@@ -17,6 +19,7 @@ from mcp_image_gen.storage import png
 
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
 METADATA_KEYWORD = "mcp-image-gen"
+PART = ".part"  #: ending of a file that is being written
 #: A picture of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
 UNIFORM_BYTES_PER_PIXEL = 0.05
 NOTES_BYTES = 65_536  #: what the metadata may add to such a file
@@ -58,8 +61,13 @@ class ImageStore:
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise self._not_writable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
-    def save(self, image: EngineImage, *, seed: int | None, provenance: Mapping[str, Any]) -> SavedImage:
+    def save(
+        self, image: EngineImage, *, seed: int | None, provenance: Mapping[str, Any], stamp: int | None = None
+    ) -> SavedImage:
         """Write the picture under a new name and return where it lies; `provenance` goes into a PNG's metadata.
+
+        `stamp`, in milliseconds since 1970, names the file; None means now. The same picture with the same stamp is
+        the same file, whoever saves it and however often.
 
         Raises:
             OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the picture.
@@ -70,7 +78,9 @@ class ImageStore:
         if png.is_png(data):
             data = png.with_text(data, METADATA_KEYWORD, json.dumps(provenance, ensure_ascii=False, default=str))
         try:
-            path = self._write(data, f"{'random' if seed is None else seed}.{EXTENSIONS.get(kind, kind.lower())}")
+            path = self._write(
+                data, stamp, f"{'random' if seed is None else seed}.{EXTENSIONS.get(kind, kind.lower())}"
+            )
         except OSError as error:
             raise self._not_writable(error, image.source) from error
         return SavedImage(
@@ -80,6 +90,7 @@ class ImageStore:
             height=height,
             size_bytes=len(data),
             mime_type=f"image/{kind.lower()}",
+            index=image.index,
             uniform=uniform,
         )
 
@@ -106,37 +117,30 @@ class ImageStore:
                     if entry.name.lower().endswith(endings) and entry.is_file():
                         yield entry.stat().st_size
 
-    def _write(self, data: bytes, ending: str) -> Path:
+    def _write(self, data: bytes, stamp: int | None, ending: str) -> Path:
         """Write to `{timestamp}_{ending}` as a whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path, part, file = self._claim(ending)
+        part = self.folder / f".{uuid.uuid4().hex}{PART}"
         try:
             # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
             # the engine has its own copy even then.
-            with file:
-                file.write(data)
-            part.replace(path)
-        except BaseException:
+            part.write_bytes(data)
+            return self._publish(part, data, stamp or time.time_ns() // 1_000_000, ending)
+        finally:
             part.unlink(missing_ok=True)
-            raise
-        return path
 
-    def _claim(self, ending: str) -> tuple[Path, Path, BinaryIO]:
-        """Return a free name, its `.part` file, and that file opened.
-
-        The exclusive `.part` file is the claim on the name: whoever makes it owns the name, also among processes.
-        """
-        now = datetime.now().astimezone()
+    def _publish(self, part: Path, data: bytes, stamp: int, ending: str) -> Path:
+        """Give the whole file its name, the next free one from `stamp` on; never over another picture."""
         while True:
-            path = self.folder / f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}_{ending}"
-            part = path.with_name(f".{path.name}.part")
-            with contextlib.suppress(FileExistsError):
-                file = part.open("xb")
-                if not path.exists():
-                    return path, part, file
-                file.close()
-                part.unlink()
-            now += timedelta(milliseconds=1)
+            moment = datetime.fromtimestamp(stamp / 1000).astimezone()
+            path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{stamp % 1000:03d}_{ending}"
+            try:
+                _name_file(part, path)
+                return path
+            except FileExistsError:
+                if path.stat().st_size == len(data) and path.read_bytes() == data:
+                    return path  # saved before, by another process or by one that was killed then
+                stamp += 1
 
     def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
         full = error.errno in DISK_FULL
@@ -145,6 +149,22 @@ class ImageStore:
         cure = "Free space" if full else "Make it writable, or set IMAGE_OUTPUT_DIR to another folder"
         again = "then ask for its status to save it." if source else "then call again."
         return OutputNotWritable(f"{what}: {self.folder}.{where}", hint=f"{cure}, {again}")
+
+
+def _name_file(part: Path, path: Path) -> None:
+    """Give the file its name.
+
+    Raises:
+        FileExistsError: something has that name.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.rename(path)
 
 
 def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:

@@ -23,7 +23,7 @@ async def test_a_picture_that_could_not_be_saved_is_saved_once_there_is_space(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(Path, "write_bytes", full)
         error = (await draw(icons)).error
     assert "The picture is not lost: it stays at the memory of this process" in error
     prompt_id = error.split('prompt_id="')[1].split('"')[0]

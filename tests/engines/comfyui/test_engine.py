@@ -116,7 +116,7 @@ async def test_a_prompt_whose_reply_was_lost_is_found_in_the_history_as_well(com
     done = await draw(comfyui, graph())
     comfyui.fail("refuse_500")
     await comfy.submit(planned(graph()), done)
-    assert len(await comfy.fetch(done)) == 1
+    assert len([image async for image in comfy.fetch(done)]) == 1
 
 
 async def test_a_plan_of_another_engine_is_a_mistake_of_ours(comfy):
@@ -132,6 +132,7 @@ async def test_a_comfyui_that_gives_its_own_prompt_ids_is_told_as_too_old(httpx2
     queues = iter([pending])
     httpx2_mock.get("/queue").mock(side_effect=lambda _: respx.MockResponse(200, json=next(queues, empty)))
     delete = httpx2_mock.post("/queue", json={"delete": [THEIRS]}).respond(200)
+    httpx2_mock.get(f"/history/{THEIRS}").respond(json={})
     httpx2_mock.get("/ws").respond(404)
     async with opened("http://gpu:8188") as old:
         with pytest.raises(EngineAnswerUnusable, match=r"too old.*Update ComfyUI to 0\.3\.45"):
@@ -201,15 +202,17 @@ async def test_cancelling_what_comfyui_does_not_know_succeeds(comfy, comfyui: Co
 # -- following ----------------------------------------------------------------------------------------------------
 
 
-async def test_preview_frames_between_the_messages_are_passed_over(
+async def test_the_socket_alone_tells_steps_previews_and_the_end(
     comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(following, "POLL_SECONDS", 5)  # the socket alone tells the end
+    monkeypatch.setattr(following, "POLL_SECONDS", 5)
     comfyui.previews = True
     await comfy.submit(planned(graph()), OURS)
-    assert "drawing, step 2/2" in [progress.describe() async for progress in comfy.follow(OURS)]
-    (image,) = await comfy.fetch(OURS)
-    assert image.source.startswith(f"{comfyui.url}/view?filename={OURS[:8]}_00001_.png")
+    told = [progress async for progress in comfy.follow(OURS)]
+    assert "drawing, step 2/2" in [progress.describe() for progress in told]
+    assert [progress.preview[:3] for progress in told if progress.preview] == [b"\xff\xd8\xff"] * 2
+    (image,) = [image async for image in comfy.fetch(OURS)]
+    assert image.source.startswith(f"{comfyui.url}/view?filename={OURS}_00001_.png")
 
 
 async def follow(comfyui: ComfyUIServer, prompt_id: str, *events: Event, nodes: Any = None) -> list[Progress]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -201,7 +201,7 @@ class BuiltinEngine:
                 loop.call_soon_threadsafe(drawing.events.put_nowait, progress)
             if picture is not None:
                 data = pictures.to_png(self._network.finish(picture), width, height)
-                drawing.images.append(EngineImage(data=data, source="the memory of this process"))
+                drawing.images.append(EngineImage(data=data, source="the memory of this process", index=index))
 
     def _order(self, plan: Plan, index: int) -> Order:
         values, work = plan.settings, plan.payload
@@ -229,9 +229,11 @@ class BuiltinEngine:
         if drawing.error:
             raise drawing.error
 
-    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
-        """Return the drawn pictures."""
-        return list(self._drawings[prompt_id].images)
+    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Yield the drawn pictures."""
+        for image in list(self._drawings[prompt_id].images):
+            if image.index not in skip:
+                yield image
 
     async def recall(self, prompt_id: str) -> Plan | None:
         """Return the plan of a job of this process; those of others ended with them."""
@@ -240,11 +242,15 @@ class BuiltinEngine:
 
     async def cancel(self, prompt_id: str) -> bool:
         """Stop the job at the end of its step."""
-        drawing = self._drawings.pop(prompt_id, None)
+        drawing = self._drawings.get(prompt_id)
         if drawing and drawing.task:
             drawing.cancelled.set()
             await asyncio.wait({drawing.task})
         return True
+
+    async def waiting(self) -> int:
+        """Return how many jobs of this process are drawn or wait."""
+        return len(self._waiting)
 
     async def models(self) -> ModelCatalog:
         """Return the one model."""

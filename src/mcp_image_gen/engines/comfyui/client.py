@@ -10,15 +10,32 @@ from urllib.parse import quote
 
 import httpx2
 
-from mcp_image_gen.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, PictureGone
+from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    EngineRefused,
+    EngineStalled,
+    EngineUnreachable,
+    PictureGone,
+)
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  #: one answer; ComfyUI answers in milliseconds even while it samples
+SUBMIT_SECONDS = 30.0  #: the whole of POST /prompt
+ASK_SECONDS = 5.0  #: the whole of a question that is asked again soon
+VIEW_SECONDS = 120.0  #: the whole of one picture, however slowly it trickles in
 ATTEMPTS_TO_VIEW = 3
 
 
 class SubmitUncertain(Exception):
-    """`POST /prompt` gave no usable reply, so nobody knows whether the prompt is queued."""
+    """`POST /prompt` gave no usable reply, so nobody knows whether the prompt is queued.
+
+    Attributes:
+        cut: The connection ended; a prompt that is not queued by now will not be.
+    """
+
+    def __init__(self, message: str, *, cut: bool = False) -> None:
+        super().__init__(message)
+        self.cut = cut
 
 
 class ComfyUIClient:
@@ -28,6 +45,7 @@ class ComfyUIClient:
         #: for people: without the user and password that may stand in the real one
         self.url = str(httpx2.URL(url).copy_with(userinfo=b"")).rstrip("/")
         # trust_env=False: the engine is the user's own; a system-wide proxy has no business in between.
+        self._asking: asyncio.Task[dict[str, Any]] | None = None
         self.http = httpx2.AsyncClient(
             base_url=url,
             headers=dict(headers),
@@ -52,13 +70,24 @@ class ComfyUIClient:
         return info if isinstance(info, dict) else None
 
     async def queue(self) -> dict[str, Any]:
-        """Return `queue_running` and `queue_pending`."""
-        return self._object(await self._get("/queue"))
+        """Return `queue_running` and `queue_pending`; jobs that ask at the same time get one answer."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._quickly("/queue"))
+        return await asyncio.shield(self._asking)
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the history entry; None before the end, after a restart, and for unknown ids alike."""
-        entry = self._object(await self._get(f"/history/{quote(prompt_id, safe='')}")).get(prompt_id)
+        entry = (await self._quickly(f"/history/{quote(prompt_id, safe='')}")).get(prompt_id)
         return entry if isinstance(entry, dict) else None
+
+    async def _quickly(self, path: str) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return self._object(await self._get(path))
+        except TimeoutError as error:
+            raise EngineStalled(
+                f"ComfyUI at {self.url} takes connections, but has not answered for {ASK_SECONDS:g} s."
+            ) from error
 
     async def queue_prompt(self, graph: Mapping[str, Any], *, prompt_id: str, client_id: str) -> httpx2.Response:
         """Send the graph and return the raw reply, of status 200 or 4xx.
@@ -69,11 +98,16 @@ class ComfyUIClient:
         """
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
         try:
-            reply = await self.http.post("/prompt", json=body)
+            async with asyncio.timeout(SUBMIT_SECONDS):
+                reply = await self.http.post("/prompt", json=body)
+        except TimeoutError as error:
+            message = f"no reply within {SUBMIT_SECONDS:g} s"
+            raise SubmitUncertain(message) from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise self.unreachable() from error
         except httpx2.HTTPError as error:
-            raise SubmitUncertain(str(error) or type(error).__name__) from error
+            cut = not isinstance(error, httpx2.TimeoutException)
+            raise SubmitUncertain(str(error) or type(error).__name__, cut=cut) from error
         if reply.status_code >= 500:
             message = f"HTTP {reply.status_code}: {reply.text[:200]}"
             raise SubmitUncertain(message)
@@ -105,17 +139,16 @@ class ComfyUIClient:
 
         Raises:
             PictureGone: ComfyUI no longer has the file.
+            EngineAnswerUnusable: it cannot hand the file out, or not within 120 s.
         """
-        for attempt in range(ATTEMPTS_TO_VIEW):
-            try:
-                reply = await self.http.get("/view", params=dict(image))
-            except httpx2.HTTPError as error:
-                if attempt + 1 == ATTEMPTS_TO_VIEW:
-                    raise self.unreachable() from error
-                continue
-            if reply.status_code < 500:
-                break
-            await asyncio.sleep(0.1 * attempt)
+        try:
+            async with asyncio.timeout(VIEW_SECONDS):
+                reply = await self._view(image)
+        except TimeoutError as error:
+            raise EngineAnswerUnusable(
+                f"ComfyUI did not hand out the picture {image['filename']!r} within {VIEW_SECONDS:g} s.",
+                hint=f"Is the network slow? The picture lies at {self.view_url(image)}",
+            ) from error
         self._check_access(reply)
         if reply.status_code >= 500:
             raise EngineAnswerUnusable(
@@ -128,6 +161,21 @@ class ComfyUIClient:
                 hint="The file was deleted or renamed there; draw it again with another seed.",
             )
         return reply.content
+
+    async def _view(self, image: Mapping[str, str]) -> httpx2.Response:
+        """Return the first usable reply, else the last one."""
+        for attempt in range(ATTEMPTS_TO_VIEW):
+            is_last = attempt + 1 == ATTEMPTS_TO_VIEW
+            try:
+                reply = await self.http.get("/view", params=dict(image))
+            except httpx2.HTTPError as error:
+                if is_last:
+                    raise self.unreachable() from error
+            else:
+                if reply.status_code < 500 or is_last:
+                    return reply
+            await asyncio.sleep(0.1 * attempt)
+        raise AssertionError("unreachable")
 
     def view_url(self, image: Mapping[str, str]) -> str:
         """Return the address under which a person can open one output file."""

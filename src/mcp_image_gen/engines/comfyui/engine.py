@@ -4,20 +4,26 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import httpx2
 
-from mcp_image_gen.domain.errors import EngineAnswerUnusable, GenerationFailed, ImageGenError
+from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    GenerationFailed,
+    GenerationLost,
+    ImageGenError,
+    PictureGone,
+)
 from mcp_image_gen.domain.image import EngineImage
 from mcp_image_gen.domain.job import Plan, Progress
 from mcp_image_gen.domain.model import ModelCatalog
 from mcp_image_gen.domain.request import GenerationRequest, draw_seed
 from mcp_image_gen.engines.comfyui import graph as graphs
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
-from mcp_image_gen.engines.comfyui.events import Outcome, parse_history, pick_images, queue_place
+from mcp_image_gen.engines.comfyui.events import Outcome, is_whole_png, parse_history, pick_images, queue_place
 from mcp_image_gen.engines.comfyui.failures import rejection, shorten
 from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
 from mcp_image_gen.engines.comfyui.follow import Follower
@@ -30,6 +36,9 @@ from mcp_image_gen.settings import Settings
 CANCEL_SECONDS = 10.0  #: an interrupt takes effect at the next step or node; loading a model can take longer
 CANCEL_POLL_SECONDS = 0.05
 ABSENCES_TO_BELIEVE = 3
+OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
+MAX_FILES = 16  #: of one job, the largest batch_size
+UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
 LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
 
 
@@ -84,8 +93,9 @@ class ComfyUIEngine:
 
     async def submit(self, plan: Plan, prompt_id: str) -> None:
         """Queue the graph, with the socket open so that no event is missed."""
-        # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file.
-        graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"mcp-image-gen/{prompt_id[:8]}"})
+        # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file, and lets us find
+        # the file when ComfyUI is restarted before it tells its name.
+        graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"{OUTPUT_FOLDER}/{prompt_id}"})
         self._graphs[prompt_id] = graph
         try:
             client_id = await self._stream.subscribe(prompt_id)
@@ -95,15 +105,9 @@ class ComfyUIEngine:
             raise
 
     async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
-        try:
-            reply = await self._client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)
-        except SubmitUncertain as doubt:
-            if await self._is_known(prompt_id):
-                return
-            raise GenerationFailed(
-                f"ComfyUI did not take the job: {shorten(str(doubt))}.",
-                hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
-            ) from doubt
+        reply = await self._send(graph, prompt_id, client_id)
+        if reply is None:
+            return
         body = _json_of(reply)
         queued_as = body.get("prompt_id", prompt_id)
         if queued_as != prompt_id:
@@ -119,6 +123,27 @@ class ComfyUIEngine:
             await self.cancel(prompt_id)  # it would draw a part of the graph and call that a success
         raise rejection(reply.status_code, body)
 
+    async def _send(
+        self, graph: Mapping[str, Any], prompt_id: str, client_id: str, *, may_repeat: bool = True
+    ) -> httpx2.Response | None:
+        """Return ComfyUI's reply to the graph; None if it got lost and ComfyUI has the prompt.
+
+        After a cut connection an unknown prompt is sent once more. Should both arrive in the end, ComfyUI answers the
+        second from its cache, as the graph is the same: nothing is drawn twice.
+        """
+        try:
+            return await self._client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)
+        except SubmitUncertain as doubt:
+            if await self._is_known(prompt_id):
+                return None
+            if doubt.cut and may_repeat:
+                return await self._send(graph, prompt_id, client_id, may_repeat=False)
+            await self.cancel(prompt_id)  # it may still be on its way
+            raise GenerationFailed(
+                f"ComfyUI did not take the job: {shorten(str(doubt))}.",
+                hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
+            ) from doubt
+
     async def _is_known(self, prompt_id: str) -> bool:
         for delay in LOOKUP_DELAYS:
             await asyncio.sleep(delay)
@@ -130,17 +155,22 @@ class ComfyUIEngine:
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
         """Yield progress from socket and polls together; end when the pictures can be fetched."""
+        if prompt_id in self._outcomes:
+            return
         follower = Follower(self._client, self._stream.inbox(prompt_id), prompt_id, self._graphs.get(prompt_id, {}))
         try:
             async for progress in follower.events():
                 yield progress
             if follower.outcome:
                 self._outcomes[prompt_id] = follower.outcome
+        except GenerationLost:
+            if not await self._find_files(prompt_id):
+                raise
         finally:
             await self._forget(prompt_id)
 
-    async def fetch(self, prompt_id: str) -> Sequence[EngineImage]:
-        """Return the pictures of every output node, saved ones before previews."""
+    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Yield the pictures of every output node, saved ones before previews."""
         outcome = self._outcomes.pop(prompt_id, None)
         if outcome is None:
             entry = await self._client.history(prompt_id)
@@ -151,11 +181,19 @@ class ComfyUIEngine:
                 "ComfyUI finished without a picture.",
                 hint="The workflow needs a node that saves one, such as SaveImage.",
             )
-        data = await asyncio.gather(*(self._client.view(image) for image in images))
-        return [EngineImage(data=d, source=self._client.view_url(image)) for d, image in zip(data, images, strict=True)]
+        wanted = {index: image for index, image in enumerate(images) if index not in skip}
+        found = await asyncio.gather(*map(self._client.view, wanted.values()), return_exceptions=True)
+        failures = []
+        for (index, image), data in zip(wanted.items(), found, strict=True):
+            if isinstance(data, bytes):
+                yield EngineImage(data=data, source=self._client.view_url(image), index=index)
+            else:
+                failures.append(data)
+        if failures:
+            raise failures[0]
 
     async def recall(self, prompt_id: str) -> Plan | None:
-        """Return what the graph in ComfyUI's queue or history tells of a job that is not ours."""
+        """Return what the graph in ComfyUI's queue or history tells of a job that this object does not follow."""
         queue = await self._client.queue()
         items = [*(queue.get("queue_running") or []), *(queue.get("queue_pending") or [])]
         item = next((i for i in items if i[1] == prompt_id), None)
@@ -163,11 +201,26 @@ class ComfyUIEngine:
             entry = await self._client.history(prompt_id)
             item = entry.get("prompt") if entry else None
         if item is None:
-            return None
+            return UNTOLD if await self._find_files(prompt_id) else None
         graph = self._graphs[prompt_id] = item[2]
         values = graphs.read(graph)
         model = values.get("checkpoint") or values.get("diffusion_model") or "unknown"
         return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
+
+    async def _find_files(self, prompt_id: str) -> bool:
+        """Look for pictures of a job that ComfyUI has forgotten: its files outlive its memory."""
+        found: list[dict[str, str]] = []
+        while len(found) < MAX_FILES:
+            image = {"filename": f"{prompt_id}_{len(found) + 1:05}_.png", "subfolder": OUTPUT_FOLDER, "type": "output"}
+            try:
+                if not is_whole_png(await self._client.view(image)):
+                    break  # ComfyUI was killed while it wrote
+            except PictureGone:
+                break
+            found.append(image)
+        if found:
+            self._outcomes[prompt_id] = Outcome(kind="success", outputs={"": {"images": found}})
+        return bool(found)
 
     async def cancel(self, prompt_id: str) -> bool:
         """Delete the prompt while it waits, interrupt it while it runs, until ComfyUI has let go of it."""
@@ -177,13 +230,22 @@ class ComfyUIEngine:
             if place is None:
                 absences += 1
                 if absences == ABSENCES_TO_BELIEVE:  # a POST /prompt that was cut off may still be on its way in
-                    return True
+                    break
             elif place == 0:
                 await self._client.interrupt(prompt_id)
             else:
                 await self._client.delete_pending(prompt_id)
             await asyncio.sleep(CANCEL_POLL_SECONDS)
-        return False
+        else:
+            return False
+        if not await self._client.history(prompt_id):
+            self._stream.tell_withdrawn(prompt_id)
+        return True
+
+    async def waiting(self) -> int:
+        """Return the length of ComfyUI's queue."""
+        queue = await self._client.queue()
+        return len(queue.get("queue_running") or []) + len(queue.get("queue_pending") or [])
 
     async def models(self) -> ModelCatalog:
         """Return what the server has now; nothing is remembered from earlier calls."""

@@ -1,5 +1,6 @@
 """What ComfyUI says, turned into values: WebSocket messages, history entries, the queue. Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,12 +44,30 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """The picture as far as it is drawn."""
+
+    image: bytes = field(repr=False)  #: a small JPEG or PNG
+
+
+@dataclass(frozen=True)
+class QueueChanged:
+    """A prompt began or ended, perhaps this one: told to those who hear no events of their own."""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The prompt was taken from the queue before anything came of it, which ComfyUI tells nobody."""
+
+
+@dataclass(frozen=True)
 class Disconnected:
     """The socket is gone; nothing more will come by this way."""
 
 
-Event = Started | NodeRunning | Step | NodeOutput | Ended | Disconnected
+Event = Started | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Withdrawn | Disconnected
 
+FRAME, FRAME_WITH_METADATA = 1, 4  #: first four bytes of a binary message
 ENDINGS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
 
 
@@ -64,6 +83,24 @@ def parse_message(message: object) -> tuple[str, Event] | None:
         return None
     event = _parse(str(kind), data)
     return (prompt_id, event) if event else None
+
+
+def parse_frame(frame: bytes) -> tuple[str | None, Preview] | None:
+    """Return (prompt_id, preview) for a binary message that holds a picture, None for all others.
+
+    Frames without metadata (event 1) do not say whose they are: their prompt_id is None.
+    """
+    kind, size = int.from_bytes(frame[:4], "big"), int.from_bytes(frame[4:8], "big")
+    if kind == FRAME and len(frame) > 8:
+        return None, Preview(frame[8:])
+    if kind != FRAME_WITH_METADATA or len(frame) <= 8 + size:
+        return None
+    try:
+        about = json.loads(frame[8 : 8 + size])
+    except ValueError:
+        return None
+    prompt_id = about.get("prompt_id") if isinstance(about, dict) else None
+    return (prompt_id, Preview(frame[8 + size :])) if isinstance(prompt_id, str) else None
 
 
 def _parse(kind: str, data: Mapping[str, Any]) -> Event | None:
@@ -132,3 +169,8 @@ def queue_place(queue: Mapping[str, Any], prompt_id: str) -> int | None:
         return 0
     pending = sorted((item[0], item[1]) for item in queue.get("queue_pending") or [])
     return next((place for place, item in enumerate(pending, 1) if item[1] == prompt_id), None)
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Return True for a PNG file that was written to its end."""
+    return data.startswith(b"\x89PNG") and data.endswith(b"IEND\xaeB`\x82")

@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mcp_image_gen.domain.errors import (
     EngineAnswerUnusable,
+    EngineStalled,
     EngineUnreachable,
     GenerationCancelled,
     GenerationFailed,
@@ -26,8 +28,11 @@ from mcp_image_gen.engines.comfyui.events import (
     NodeOutput,
     NodeRunning,
     Outcome,
+    Preview,
+    QueueChanged,
     Started,
     Step,
+    Withdrawn,
     parse_history,
     pick_images,
     queue_place,
@@ -39,6 +44,7 @@ from mcp_image_gen.engines.comfyui.socket import Inbox
 POLL_SECONDS = 1.0  #: silence after which history and queue are asked
 RECHECK_SECONDS = 0.2  #: until a prompt that seems absent is asked for again
 UNREACHABLE_SECONDS = 10.0  #: how long ComfyUI may be away before the job is given up
+STALLED_SECONDS = 120.0  #: how long it may take connections without an answer: reading a large model can block it
 HISTORY_DELAYS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  #: the history can lag behind execution_success
 
 #: Nodes that are done before anybody could read of them.
@@ -51,6 +57,8 @@ PHASES = {
     "CLIPTextEncode": "reading the prompt",
     "VAEDecode": "decoding",
 }
+AWAY = "ComfyUI does not answer, waiting for it"
+WORKING = Progress(status=JobStatus.RUNNING, phase="working")
 
 
 class Follower:
@@ -63,9 +71,9 @@ class Follower:
         self._classes = {node_id: str(node.get("class_type")) for node_id, node in graph.items()}
         self._outputs: dict[str, Any] = {}
         self._absences = 0
-        self._running = False
         self._restarted = False
-        self._unreachable_since: float | None = None
+        self._silent_since: float | None = None
+        self._newest: Progress | None = None
         self.outcome: Outcome | None = None
 
     async def events(self) -> AsyncIterator[Progress]:
@@ -76,10 +84,13 @@ class Follower:
         """
         while self.outcome is None:
             event = await self._next_event()
-            progress = self._note(event) if event else await self._poll()
+            progress = await self._poll() if event is None or isinstance(event, QueueChanged) else self._note(event)
             if isinstance(event, Ended):
                 self.outcome = await self._confirm(event)
+            elif isinstance(event, Withdrawn):
+                self.outcome = Outcome(kind="interrupted")
             if progress:
+                self._newest = progress
                 yield progress
         if self.outcome.kind == "error":
             raise execution_error(self.outcome.error)
@@ -98,8 +109,7 @@ class Follower:
 
     def _note(self, event: Event) -> Progress | None:
         if not isinstance(event, Disconnected):
-            self._unreachable_since = None
-        self._running = self._running or isinstance(event, Started | NodeRunning | Step)
+            self._silent_since = None
         match event:
             case Started():
                 return Progress(status=JobStatus.RUNNING, phase="loading the model")
@@ -107,6 +117,9 @@ class Follower:
                 return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
             case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
                 return Progress(status=JobStatus.RUNNING, phase="drawing", step=value, steps=maximum)
+            case Preview(image):
+                newest = self._newest or Progress(status=JobStatus.RUNNING, phase="drawing")
+                return replace(newest, status=JobStatus.RUNNING, queue_position=None, preview=image)
             case NodeOutput(node_id, output):
                 self._outputs[node_id] = output
             case Disconnected():
@@ -140,7 +153,7 @@ class Follower:
             entry = None if place is not None else await self._client.history(self._prompt_id)
         except (EngineUnreachable, EngineAnswerUnusable) as error:
             return self._away(error)  # a proxy before a ComfyUI that is starting answers, but not usably
-        self._unreachable_since = None
+        self._silent_since = None
         if entry:
             self.outcome = parse_history(entry)
             return None
@@ -148,17 +161,18 @@ class Follower:
             self._count_absence()
             return None
         self._absences = 0
-        if place == 0:
-            return Progress(status=JobStatus.RUNNING, phase="working") if not self._running else None
-        return Progress(status=JobStatus.QUEUED, phase="waiting in the queue", queue_position=place)
+        if place:
+            return Progress(status=JobStatus.QUEUED, phase="waiting in the queue", queue_position=place)
+        known = self._newest
+        return None if known and known.status is JobStatus.RUNNING and known.phase != AWAY else WORKING
 
     def _away(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
         now = time.monotonic()
-        self._unreachable_since = self._unreachable_since or now
-        if now - self._unreachable_since > UNREACHABLE_SECONDS:
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since > (STALLED_SECONDS if isinstance(error, EngineStalled) else UNREACHABLE_SECONDS):
             raise error
-        self._restarted = True
-        return Progress(status=JobStatus.RUNNING, phase="ComfyUI does not answer, waiting for it")
+        self._restarted = self._restarted or not isinstance(error, EngineStalled)
+        return Progress(status=JobStatus.RUNNING, phase=AWAY)
 
     def _count_absence(self) -> None:
         """Count an absence; two in a row, with a pause between, mean that ComfyUI forgot the prompt."""

@@ -1,0 +1,102 @@
+"""How jobs end: what a failure means for them, and when nothing more can be done."""
+
+import re
+import time
+from pathlib import Path
+
+from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.errors import (
+    EngineAnswerUnusable,
+    EngineRefused,
+    EngineUnreachable,
+    GenerationCancelled,
+    GenerationLost,
+    ImageGenError,
+    OutputNotWritable,
+    PictureGone,
+    PromptUnknown,
+)
+from mcp_image_gen.domain.image import SavedImage
+from mcp_image_gen.domain.job import Job, JobStatus, Plan
+from mcp_image_gen.jobs.entry import Entry
+
+#: The picture may lie finished at the engine: asking for the status tries again to fetch and save it.
+WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable)
+SENDING_SECONDS = 60.0  #: at most between the first word of a job and its arrival at the engine
+PROMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  #: what any engine could know; all else is never asked for
+
+
+def is_settled(job: Job) -> bool:
+    """Return True when asking the engine can change nothing: the job has ended and its pictures are on disk."""
+    if not job.status.is_final or isinstance(job.error, WORTH_ANOTHER_TRY):
+        return False
+    return job.status is not JobStatus.DONE or len(on_disk(job)) == len(job.images)
+
+
+def may_be_on_its_way(job: Job) -> bool:
+    """Return True for a job that the engine does not have because another process may be about to send it."""
+    return not job.status.is_final and abs(time.time() - job.created) < SENDING_SECONDS
+
+
+def on_disk(job: Job) -> tuple[SavedImage, ...]:
+    """Return the job's pictures that are still where they were saved."""
+    return tuple(image for image in job.images if Path(image.path).is_file())
+
+
+def of_error(error: ImageGenError, entry: Entry, elsewhere: Job | None) -> tuple[JobStatus, ImageGenError]:
+    """Return the status and the error of a job that `error` ended.
+
+    `elsewhere` is the job as the journal has it: another process may have cancelled it.
+    """
+    cancelled = entry.withdrawal is not None or (elsewhere and elsewhere.status is JobStatus.CANCELLED)
+    if isinstance(error, GenerationCancelled | GenerationLost) and cancelled:
+        return JobStatus.CANCELLED, GenerationCancelled(f"The job {entry.prompt_id} was cancelled.")
+    if isinstance(error, GenerationCancelled):
+        return JobStatus.CANCELLED, error
+    if isinstance(error, GenerationLost):
+        return JobStatus.LOST, error
+    if isinstance(error, WORTH_ANOTHER_TRY) and cancelled:
+        hint = f"The engine could not be told: {error}"
+        return JobStatus.CANCELLED, GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=hint)
+    if isinstance(error, WORTH_ANOTHER_TRY) and entry.job.plan:
+        again = f'(Later, get_generation_status(prompt_id="{entry.prompt_id}") fetches it.)'
+        error.hint = f"{error.hint} {again}".strip()
+    return JobStatus.FAILED, error
+
+
+def is_a_loss(error: ImageGenError) -> bool:
+    """Return True for an end that another process may have brought about."""
+    return isinstance(error, GenerationLost | GenerationCancelled)
+
+
+def note_what_is_missing(entry: Entry) -> None:
+    """Tell the reader of a batch that is not whole."""
+    wanted, have = int((entry.job.asked or {}).get("batch_size", 1)), len(entry.job.images)
+    if 0 < have < wanted:
+        entry.note(f"Only {have} of {wanted} pictures could be had.")
+
+
+def batch_size(plan: Plan) -> int:
+    """Return how many pictures a plan makes, as far as it tells."""
+    value = plan.settings.get("batch_size")
+    return value if isinstance(value, int) else 1
+
+
+def loss(job: Job, engine: Engine) -> ImageGenError:
+    """Return the error of a job that the engine no longer has."""
+    seed = job.plan.seed if job.plan else None
+    again = "Call generate_image again" + (f" (seed={seed} draws the same picture)." if seed is not None else ".")
+    if job.images:
+        gone = ", ".join(str(image.path) for image in job.images)
+        return PictureGone(f"The picture is no longer at {gone}, and {engine.url} does not have it either.", hint=again)
+    reason = "it was restarted, or its queue was cleared"
+    return GenerationLost(f"The engine at {engine.url} no longer knows the job {job.prompt_id}: {reason}.", hint=again)
+
+
+def elsewhere(job: Job, engine: Engine) -> PromptUnknown:
+    """Return the error for a job of an engine that this server does not use."""
+    return PromptUnknown(
+        f"The job {job.prompt_id} was sent to the engine {job.engine} at {job.url}; this server uses {engine.name} at "
+        f"{engine.url}.",
+        hint=f"Ask a server that is set to {job.engine} at {job.url}.",
+    )

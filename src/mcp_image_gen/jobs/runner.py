@@ -1,0 +1,314 @@
+"""Runs jobs in the background; a call only watches."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from mcp_image_gen.domain.engine import Engine
+from mcp_image_gen.domain.errors import (
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationTimeout,
+    ImageGenError,
+    JobOfAnother,
+    PromptUnknown,
+    QueueFull,
+)
+from mcp_image_gen.domain.job import Job, JobStatus, Plan, Progress
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.generation import collect, generate
+from mcp_image_gen.jobs import endings
+from mcp_image_gen.jobs.entry import CANCELLING, Entry
+from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen.storage.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the journal again
+CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it goes on in the background
+SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let go
+WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
+Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
+
+
+class JobRunner:
+    """The jobs of this process, and those that earlier ones left behind."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: ImageStore,
+        journal: Journal,
+        *,
+        timeout_seconds: float,
+        max_queue: int | None = None,
+        when_done: Callable[[Job], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
+        """Prepare to run jobs.
+
+        Args:
+            engine: draws.
+            store: takes the pictures.
+            journal: keeps what must outlive this process.
+            timeout_seconds: after which a job that has not ended is withdrawn.
+            max_queue: jobs that may run or wait, here and at the engine; None is no limit.
+            when_done: called when a job's pictures are on disk and told.
+        """
+        self._engine = engine
+        self._store = store
+        self._journal = journal
+        self._timeout = timeout_seconds
+        self._max_queue = max_queue
+        self._when_done = when_done
+        self._entries: dict[str, Entry] = {}
+        self._recovery: asyncio.Task[None] | None = None
+
+    # -- a job's life ---------------------------------------------------------------------------------
+
+    def start(self, request: GenerationRequest) -> str:
+        """Begin to draw and return the prompt_id, ours and the engine's.
+
+        Raises:
+            QueueFull: as many jobs of this process have not ended as IMAGE_GEN_MAX_QUEUE allows.
+        """
+        unfinished = sum(not entry.job.status.is_final for entry in self._entries.values())
+        self._refuse_beyond_limit(unfinished)
+        self._recover_once()
+        job = Job(prompt_id=str(uuid.uuid4()), engine=self._engine.name, url=self._engine.url, asked=request.to_dict())
+        entry = self._add(job)
+        self._run(entry, lambda: self._generate(entry, request))
+        return entry.prompt_id
+
+    async def _generate(self, entry: Entry, request: GenerationRequest) -> None:
+        if self._max_queue is not None:
+            self._refuse_beyond_limit(await self._engine.waiting())
+        await entry.enlist(pictures=request.batch_size)
+        await generate(self._engine, self._store, request, entry)
+
+    def _refuse_beyond_limit(self, waiting: int) -> None:
+        if self._max_queue is not None and waiting >= self._max_queue:
+            raise QueueFull(
+                f"{waiting} jobs run or wait already; IMAGE_GEN_MAX_QUEUE allows {self._max_queue}.",
+                hint="Wait until one has ended, then call again. Nothing was queued.",
+            )
+
+    def _run(self, entry: Entry, work: Work) -> None:
+        entry.task = asyncio.create_task(self._finish(entry, work), name=f"job-{entry.prompt_id}")
+
+    async def _finish(self, entry: Entry, work: Work) -> None:
+        """Do the work and note how it ended."""
+        bound = asyncio.timeout(self._timeout)
+        try:
+            async with bound:
+                await work()
+            endings.note_what_is_missing(entry)
+            await entry.end(JobStatus.DONE)
+        except ImageGenError as error:
+            elsewhere = await self._journal.get(entry.prompt_id) if endings.is_a_loss(error) else None
+            await entry.end(*endings.of_error(error, entry, elsewhere))
+        except Exception as error:
+            if bound.expired():
+                await entry.end(JobStatus.FAILED, await self._time_out(entry))
+            else:
+                logger.exception("job %s", entry.prompt_id)
+                failure = GenerationFailed(
+                    f"An unexpected error: {repr(error)[:300]}.", hint="Please report it with the log."
+                )
+                await entry.end(JobStatus.FAILED, failure)
+        logger.info("job %s: %s", entry.prompt_id, entry.job.status)
+        if entry.job.status is JobStatus.DONE and self._when_done:
+            await self._when_done(entry.job)
+
+    async def _time_out(self, entry: Entry) -> GenerationTimeout:
+        said = f"The job {entry.prompt_id} did not end within {self._timeout:g} s and was "
+        hint = "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture."
+        if not entry.ours:
+            return GenerationTimeout(f"{said}left alone: it is another client's.", hint="Ask for it again later.")
+        try:
+            if not await self._engine.cancel(entry.prompt_id):
+                hint = f"The engine has not let go of it yet; it stops at the end of the step or load it is in. {hint}"
+        except ImageGenError as failure:
+            hint = f"The engine could not be told: {failure} {hint}"
+        return GenerationTimeout(f"{said}withdrawn.", hint=hint)
+
+    async def watch(self, prompt_id: str, *, seconds: float, heartbeat: float = 5.0) -> AsyncIterator[Job]:
+        """Yield the job now and at every change, until it has ended or `seconds` are over.
+
+        When nothing changes for `heartbeat` seconds the job is yielded as it is.
+        """
+        entry, inbox = self._entries[prompt_id], asyncio.Queue[Job]()
+        deadline = time.monotonic() + seconds
+        entry.watchers.add(inbox)
+        try:
+            job = entry.job
+            yield job
+            while not job.status.is_final and (left := deadline - time.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(min(left, heartbeat)):
+                        job = await inbox.get()
+                except TimeoutError:
+                    job = entry.job
+                yield job
+        finally:
+            entry.watchers.discard(inbox)
+
+    # -- jobs of other processes ----------------------------------------------------------------------
+
+    async def find(self, prompt_id: str) -> Job:
+        """Return the job, wherever it was begun; one that this process does not work on is taken over.
+
+        Raises:
+            PromptUnknown: neither we nor the journal nor the engine know it.
+            EngineUnreachable: whether it has ended is to be asked of the engine, and that does not answer.
+        """
+        if not endings.PROMPT_ID.fullmatch(prompt_id):
+            raise self._unknown(prompt_id)
+        self._recover_once()
+        entry = self._entries.get(prompt_id)
+        if entry and entry.at_work:
+            return entry.job
+        known = entry.job if entry else None
+        if known is None or known.status is not JobStatus.DONE:  # another process may know more
+            known = await self._journal.get(prompt_id) or known
+        if known is not None and await asyncio.to_thread(endings.is_settled, known):
+            return (entry if entry and entry.job.status is known.status else self._add(known)).job
+        return await self._take_over(prompt_id, entry, known)
+
+    async def _take_over(self, prompt_id: str, entry: Entry | None, known: Job | None) -> Job:
+        """Go on with a job that nobody here works on, as far as the engine still has it."""
+        if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
+            raise endings.elsewhere(known, self._engine)
+        plan = await self._engine.recall(prompt_id)
+        current = self._entries.get(prompt_id)
+        if current and current is not entry:  # somebody else was quicker
+            return current.job
+        if plan:
+            return await self._resume(prompt_id, known, plan)
+        if known is None:
+            raise self._unknown(prompt_id)
+        if endings.may_be_on_its_way(known):
+            return self._add(known).job
+        taken = self._add(known)
+        if known.plan or not known.status.is_final:
+            await taken.end(JobStatus.LOST, endings.loss(known, self._engine))
+        return taken.job
+
+    async def _resume(self, prompt_id: str, known: Job | None, plan: Plan) -> Job:
+        if known:
+            images = await asyncio.to_thread(endings.on_disk, known)
+            job = replace(
+                known, status=JobStatus.QUEUED, plan=known.plan or plan, error=None, ended=None, images=images
+            )
+            taken = self._add(job)
+        else:
+            taken = self._add(
+                Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
+            )
+        self._run(taken, lambda: self._collect(taken, plan, is_new=known is None))
+        return taken.job
+
+    async def _collect(self, entry: Entry, plan: Plan, *, is_new: bool) -> None:
+        if is_new:
+            await entry.enlist(pictures=endings.batch_size(plan))
+        await collect(self._engine, self._store, entry.job.plan or plan, entry)
+
+    def _recover_once(self) -> None:
+        """Begin, once, to look after what earlier processes left at the engine."""
+        if self._recovery is None:
+            self._recovery = asyncio.create_task(self._recover(), name="recovery")
+
+    async def _recover(self) -> None:
+        """Take over the jobs that no process has ended: their pictures are fetched and saved."""
+        for job in await self._journal.unfinished(self._engine.name, self._engine.url):
+            try:
+                if job.prompt_id not in self._entries:
+                    await self._take_over(job.prompt_id, None, job)
+            except ImageGenError as error:
+                logger.info("job %s is left for later: %s", job.prompt_id, error)
+                return
+
+    # -- cancelling -----------------------------------------------------------------------------------
+
+    async def cancel(self, prompt_id: str, *, seconds: float = CANCEL_SECONDS) -> Job:
+        """Take the job back from the engine and return it as it stands then; an ended job stays as it is.
+
+        While the engine does not let go (it may be loading a model) the job is "cancelling"; after `seconds` that is
+        returned, and the withdrawal goes on until the job has ended.
+
+        Raises:
+            PromptUnknown, EngineUnreachable: as `find`.
+            JobOfAnother: another client of the engine queued it.
+        """
+        await self.find(prompt_id)
+        entry = self._entries[prompt_id]
+        if entry.job.status.is_final:
+            return entry.job
+        if not entry.ours:
+            raise JobOfAnother(
+                f"The job {prompt_id} was queued by another client of {self._engine.url}; it is left alone.",
+                hint="Cancel it there, or in ComfyUI's own window.",
+            )
+        if entry.withdrawal is None:
+            entry.withdrawal = asyncio.create_task(self._withdraw(entry), name=f"withdraw-{prompt_id}")
+            entry.progressed(Progress(status=entry.job.status, phase=CANCELLING))
+        await asyncio.wait({entry.withdrawal}, timeout=seconds)
+        return entry.job
+
+    async def _withdraw(self, entry: Entry) -> None:
+        """Have the engine let go of the job, and its own task note how it ended."""
+        if entry.job.plan is None and entry.task:  # nothing was sent
+            await _stop(entry.task)
+        trouble = ""
+        while entry.at_work:
+            try:
+                if await self._engine.cancel(entry.prompt_id):
+                    break
+            except ImageGenError as failure:
+                trouble = f"The engine could not be told: {failure}"
+                await asyncio.wait({entry.task}, timeout=WITHDRAW_PAUSE) if entry.task else None
+        if entry.task:
+            await asyncio.wait({entry.task}, timeout=SETTLE_SECONDS)
+            await _stop(entry.task)
+        if not entry.job.status.is_final:
+            trouble = trouble or (await self._make_sure(entry) if entry.job.plan else "")
+            error = GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=trouble)
+            await entry.end(JobStatus.CANCELLED, error)
+
+    async def _make_sure(self, entry: Entry) -> str:
+        """Withdraw once more: a request that was cut off may have reached the engine meanwhile. Return what to tell."""
+        try:
+            await self._engine.cancel(entry.prompt_id)
+        except ImageGenError as failure:
+            return f"The engine could not be told: {failure}"
+        return ""
+
+    # -- house-keeping --------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Stop working on all jobs; what runs at the engine goes on there and can be found again by its prompt_id."""
+        tasks = [self._recovery, *(t for e in self._entries.values() for t in (e.task, e.withdrawal))]
+        await asyncio.gather(*(_stop(task) for task in tasks if task))
+
+    def _add(self, job: Job) -> Entry:
+        ended = [p for p, e in self._entries.items() if e.job.status.is_final]
+        for prompt_id in ended[: max(0, len(ended) - MAX_REMEMBERED)]:
+            del self._entries[prompt_id]
+        entry = self._entries[job.prompt_id] = Entry(job, self._journal)
+        return entry
+
+    def _unknown(self, prompt_id: str) -> PromptUnknown:
+        return PromptUnknown(
+            f"No job {prompt_id[:64]!r} is known here or at {self._engine.url}.",
+            hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
+        )
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    """Cancel the task and wait until it has ended."""
+    task.cancel()
+    if not task.done():
+        await asyncio.wait({task})
