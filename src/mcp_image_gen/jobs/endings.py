@@ -34,8 +34,8 @@ def is_settled(job: Job) -> bool:
 
 
 def may_be_on_its_way(job: Job) -> bool:
-    """Return True for a job that the engine does not have because another process may be about to send it."""
-    return not job.status.is_final and abs(time.time() - job.created) < SENDING_SECONDS
+    """Return True for a job that the engine does not have because another process may still be planning it."""
+    return not job.status.is_final and job.plan is None and abs(time.time() - job.created) < SENDING_SECONDS
 
 
 def on_disk(job: Job) -> tuple[SavedImage, ...]:

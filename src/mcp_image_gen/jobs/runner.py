@@ -32,6 +32,7 @@ MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the journal again
 CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it goes on in the background
 SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let go
 WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
+RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
 
 
@@ -146,7 +147,7 @@ class JobRunner:
         try:
             job = entry.job
             yield job
-            while not job.status.is_final and (left := deadline - time.monotonic()) > 0:
+            while entry.task and not job.status.is_final and (left := deadline - time.monotonic()) > 0:
                 try:
                     async with asyncio.timeout(min(left, heartbeat)):
                         job = await inbox.get()
@@ -182,7 +183,7 @@ class JobRunner:
         """Go on with a job that nobody here works on, as far as the engine still has it."""
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
-        plan = await self._engine.recall(prompt_id)
+        plan = await self._recall(prompt_id, known)
         current = self._entries.get(prompt_id)
         if current and current is not entry:  # somebody else was quicker
             return current.job
@@ -196,6 +197,15 @@ class JobRunner:
         if known.plan or not known.status.is_final:
             await taken.end(JobStatus.LOST, endings.loss(known, self._engine))
         return taken.job
+
+    async def _recall(self, prompt_id: str, known: Job | None) -> Plan | None:
+        """Return what the engine knows of the job; one that another process may just be sending is asked for again."""
+        is_awaited = known is not None and known.plan is not None and not known.status.is_final
+        for delay in RECALL_DELAYS if is_awaited else RECALL_DELAYS[:1]:
+            await asyncio.sleep(delay)
+            if plan := await self._engine.recall(prompt_id):
+                return plan
+        return None
 
     async def _resume(self, prompt_id: str, known: Job | None, plan: Plan) -> Job:
         if known:

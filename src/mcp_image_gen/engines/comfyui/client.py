@@ -86,7 +86,8 @@ class ComfyUIClient:
                 return self._object(await self._get(path))
         except TimeoutError as error:
             raise EngineStalled(
-                f"ComfyUI at {self.url} takes connections, but has not answered for {ASK_SECONDS:g} s."
+                f"ComfyUI at {self.url} takes connections, but has not answered within {ASK_SECONDS:g} s.",
+                hint="It may be reading a large model; if it hangs, restart it.",
             ) from error
 
     async def queue_prompt(self, graph: Mapping[str, Any], *, prompt_id: str, client_id: str) -> httpx2.Response:

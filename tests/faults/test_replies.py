@@ -1,0 +1,112 @@
+"""Replies of ComfyUI are lost, cut short, or trickle."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mcp_image_gen.engines.comfyui import client as comfyui_client
+from tests.comfyui_pictures import png
+from tests.comfyui_server import ComfyUIServer
+from tests.conftest import Caller
+
+PICTURE = png(Image.frombytes("RGB", (96, 96), hashlib.shake_128(b"noise").digest(96 * 96 * 3)))
+
+
+@pytest.fixture
+def noisy(comfyui: ComfyUIServer) -> ComfyUIServer:
+    """A ComfyUI whose pictures do not compress."""
+    comfyui.picture = lambda *_: PICTURE
+    comfyui.restart()
+    return comfyui
+
+
+async def test_a_picture_cut_at_every_kilobyte_arrives_whole(caller: Caller, noisy: ComfyUIServer):
+    prompt_id = ""
+    for at in range(0, len(PICTURE), 1000):
+        noisy.fail("truncated_view", at=at, times=1)
+        facts = (await caller.generate(seed=at)).facts
+        assert facts["status"] == "done"
+        with Image.open(facts["path"]) as picture:
+            picture.load()
+        assert facts["prompt_id"] != prompt_id
+        prompt_id = facts["prompt_id"]
+        assert "truncated_view" not in noisy.faults
+
+
+async def test_a_picture_that_is_always_cut_is_fetched_later(caller: Caller, noisy: ComfyUIServer):
+    noisy.fail("truncated_view", at=5000)
+    error = (await caller.generate()).error
+    prompt_id = noisy.prompts[0]["prompt_id"]
+    assert f'get_generation_status(prompt_id="{prompt_id}") fetches it' in error
+    noisy.heal("truncated_view")
+    assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["status"] == "done"
+
+
+async def test_a_picture_that_trickles_is_given_up_and_fetched_later(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """Each byte comes in time, so that no time-out of a single read ever strikes."""
+    monkeypatch.setattr(comfyui_client, "VIEW_SECONDS", 0.3)
+    comfyui.fail("slow_view", seconds=0.02)
+    error = (await caller.generate()).error
+    assert "did not hand out the picture" in error
+    assert f"{comfyui.url}/view?filename=" in error
+    comfyui.heal("slow_view")
+    answer = await caller.call("get_generation_status", prompt_id=comfyui.prompts[0]["prompt_id"])
+    assert answer.facts["status"] == "done"
+
+
+@pytest.mark.parametrize("fault", ["lost_reply", "reply_500"])
+async def test_a_prompt_whose_reply_is_lost_is_not_sent_again(caller: Caller, comfyui: ComfyUIServer, fault: str):
+    comfyui.fail(fault, times=1)
+    assert (await caller.generate()).facts["status"] == "done"
+    assert len(comfyui.rendered) == len(comfyui.prompts) == 1
+
+
+async def test_a_prompt_that_was_lost_on_its_way_is_sent_again(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.fail("lost_request", times=1)
+    assert (await caller.generate()).facts["status"] == "done"
+    assert len(comfyui.rendered) == 1
+    assert len([seen for seen in comfyui.requests if (seen.method, seen.path) == ("POST", "/prompt")]) == 2
+
+
+async def test_a_prompt_that_is_lost_every_time_is_told_and_safe_to_repeat(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.fail("lost_request")
+    assert "ComfyUI did not take the job" in (await caller.generate()).error
+    assert (comfyui.rendered, comfyui.queue_remaining) == ([], 0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3, 0.65])
+async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_drawn_once(
+    caller: Caller, comfyui: ComfyUIServer, seconds: float
+):
+    comfyui.fail("late_prompt", seconds=seconds, times=1)
+    answer = await caller.generate(seed=3)
+    assert (answer.facts["status"], answer.facts["seed"]) == ("done", 3)
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert len(comfyui.rendered) == 1
+
+
+async def test_a_prompt_without_a_reply_is_withdrawn_in_case_it_arrives(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(comfyui_client, "SUBMIT_SECONDS", 0.2)
+    comfyui.fail("stalled", paths=("POST /prompt",))
+    assert "ComfyUI did not take the job: no reply within 0.2 s" in (await caller.generate()).error
+    assert comfyui.rendered == []
+
+
+async def test_one_picture_of_a_batch_is_gone(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.hold("finishing")
+    call = asyncio.ensure_future(caller.generate(batch_size=3))
+    await comfyui.reached("finishing")
+    del comfyui.files.outputs[sorted(comfyui.files.outputs)[1]]
+    comfyui.release("finishing")
+    answer = await call
+    assert (answer.facts["status"], len(answer.facts["images"])) == ("done", 2)
+    assert "does not hand it out" in answer.story
+    assert "Only 2 of 3 pictures could be had." in answer.story
+    assert all(Path(image["path"]).is_file() for image in answer.facts["images"])
