@@ -247,7 +247,7 @@ async def test_an_unexpected_exception_fails_the_job_and_is_logged(
     prompt_id = runner.start(REQUEST)
     engine.steps()
     job = await ended(runner, prompt_id)
-    assert (job.status, job.error.code) == ("failed", "generation_failed")
+    assert (job.status, job.error.code) == ("failed", "unexpected_error")
     assert repr(failure) in job.error.message
     assert prompt_id in caplog.text
     assert "Traceback" in caplog.text

@@ -22,7 +22,8 @@ ImageGenError
 ├── JobOfAnother          the job belongs to another client of the engine
 ├── PictureGone           the engine named a picture that it no longer has
 ├── OutputNotWritable     the picture could not be written to disk
-└── PromptUnknown         no such prompt_id here or at the engine
+├── PromptUnknown         no such prompt_id here or at the engine
+└── UnexpectedError       a fault of this program
 """
 
 from collections.abc import Iterator, Mapping
@@ -181,6 +182,12 @@ class PromptUnknown(ImageGenError):
     """Neither this server nor the engine knows the prompt_id."""
 
     code = "prompt_unknown"
+
+
+class UnexpectedError(ImageGenError):
+    """A fault of this program; the engine may have the picture all the same."""
+
+    code = "unexpected_error"
 
 
 def error_from_dict(fields: Mapping[str, str]) -> ImageGenError:

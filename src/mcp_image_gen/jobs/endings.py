@@ -15,13 +15,14 @@ from mcp_image_gen.domain.errors import (
     OutputNotWritable,
     PictureGone,
     PromptUnknown,
+    UnexpectedError,
 )
 from mcp_image_gen.domain.image import SavedImage
 from mcp_image_gen.domain.job import Job, JobStatus, Plan
 from mcp_image_gen.jobs.entry import Entry
 
 #: The picture may lie finished at the engine: asking for the status tries again to fetch and save it.
-WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable)
+WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable, UnexpectedError)
 SENDING_SECONDS = 60.0  #: at most between the first word of a job and its arrival at the engine
 PROMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  #: what any engine could know; all else is never asked for
 
@@ -62,11 +63,6 @@ def of_error(error: ImageGenError, entry: Entry, elsewhere: Job | None) -> tuple
         again = f'(Later, get_generation_status(prompt_id="{entry.prompt_id}") fetches it.)'
         error.hint = f"{error.hint} {again}".strip()
     return JobStatus.FAILED, error
-
-
-def is_a_loss(error: ImageGenError) -> bool:
-    """Return True for an end that another process may have brought about."""
-    return isinstance(error, GenerationLost | GenerationCancelled)
 
 
 def note_what_is_missing(entry: Entry) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
     GenerationCancelled,
-    GenerationFailed,
+    GenerationLost,
     GenerationTimeout,
     ImageGenError,
     JobOfAnother,
     PromptUnknown,
     QueueFull,
+    UnexpectedError,
 )
 from mcp_image_gen.domain.job import Job, JobStatus, Plan, Progress
 from mcp_image_gen.domain.request import GenerationRequest
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the journal again
 CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it goes on in the background
 SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let go
+WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
 WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
 RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
@@ -109,20 +111,26 @@ class JobRunner:
             endings.note_what_is_missing(entry)
             await entry.end(JobStatus.DONE)
         except ImageGenError as error:
-            elsewhere = await self._journal.get(entry.prompt_id) if endings.is_a_loss(error) else None
-            await entry.end(*endings.of_error(error, entry, elsewhere))
+            await entry.end(*endings.of_error(error, entry, await self._elsewhere(entry, error)))
         except Exception as error:
             if bound.expired():
                 await entry.end(JobStatus.FAILED, await self._time_out(entry))
             else:
                 logger.exception("job %s", entry.prompt_id)
-                failure = GenerationFailed(
+                failure = UnexpectedError(
                     f"An unexpected error: {repr(error)[:300]}.", hint="Please report it with the log."
                 )
-                await entry.end(JobStatus.FAILED, failure)
+                await entry.end(*endings.of_error(failure, entry, None))
         logger.info("job %s: %s", entry.prompt_id, entry.job.status)
         if entry.job.status is JobStatus.DONE and self._when_done:
             await self._when_done(entry.job)
+
+    async def _elsewhere(self, entry: Entry, error: ImageGenError) -> Job | None:
+        """Return the job as another process may have written it down that took it from the engine."""
+        if not isinstance(error, GenerationLost) or entry.withdrawal:
+            return None
+        await asyncio.sleep(WORD_SECONDS)
+        return await self._journal.get(entry.prompt_id)
 
     async def _time_out(self, entry: Entry) -> GenerationTimeout:
         said = f"The job {entry.prompt_id} did not end within {self._timeout:g} s and was "

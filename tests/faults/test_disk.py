@@ -1,0 +1,78 @@
+"""The disk is full, at every write; and what it costs."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfyui_server import ComfyUIServer
+from tests.conftest import Caller
+
+
+class FullDisk:
+    """Lets the first `writes` writes of pictures through, and fails the others."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, name: str, writes: int) -> None:
+        owner = Path if name == "write_bytes" else os
+        self._write = getattr(owner, name)
+        self._left = writes
+        patch.setattr(owner, name, lambda *arguments: self._fail_in_the_end(*arguments))  # a function, so it binds
+
+    def _fail_in_the_end(self, *arguments: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._write(*arguments)
+
+
+@pytest.mark.parametrize("writes", range(3))
+async def test_a_disk_that_fills_up_within_a_batch_costs_nothing_in_the_end(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, writes: int
+):
+    """What was saved is not saved again; what was not is fetched once there is space."""
+    with monkeypatch.context() as patch:
+        FullDisk(patch, "write_bytes", writes)
+        error = (await caller.generate(batch_size=3)).error
+    assert error.startswith("The disk is full")
+    before = set((tmp_path / "pictures").iterdir())
+    assert len(before) == writes
+    prompt_id = comfyui.prompts[0]["prompt_id"]
+    facts = (await caller.call("get_generation_status", prompt_id=prompt_id)).facts
+    after = set((tmp_path / "pictures").iterdir())
+    assert (facts["status"], len(facts["images"]), len(after)) == ("done", 3, 3)
+    assert before < after
+    assert {image["path"] for image in facts["images"]} == {str(path) for path in after}
+    assert len(comfyui.rendered) == 1
+
+
+async def test_a_disk_that_fills_up_is_told_to_the_next_server_too(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    first = await connect()
+    with monkeypatch.context() as patch:
+        FullDisk(patch, "write_bytes", 1)
+        await first.generate(batch_size=2)
+    await first.client.close()
+    prompt_id = comfyui.prompts[0]["prompt_id"]
+    facts = (await (await connect()).call("get_generation_status", prompt_id=prompt_id)).facts
+    assert (facts["status"], len(facts["images"])) == ("done", 2)
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+async def test_a_disk_without_room_for_a_name_is_taken_as_one_without_links(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+):
+    FullDisk(monkeypatch, "link", 0)
+    assert (await caller.generate()).facts["status"] == "done"
+
+
+async def test_a_full_disk_under_the_journal_is_told_with_the_picture(caller: Caller):
+    """SQLite's own limit stands for the disk's: the error is the same."""
+    assert (await caller.generate(seed=1)).facts["status"] == "done"
+    await caller.app.journal._do(lambda file: file.execute("PRAGMA max_page_count = 1"), writes=False)
+    answers = [await caller.generate("a very long prompt " * 200, seed=seed) for seed in range(2, 9)]
+    assert [answer.facts["status"] for answer in answers] == ["done"] * 7
+    assert "The job journal" in answers[-1].story
+    assert "a restart of this server forgets its jobs" in answers[-1].story

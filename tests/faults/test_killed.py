@@ -1,0 +1,78 @@
+"""kill -9 of our server at random points: no picture that ComfyUI finished is ever lost, and none is saved twice."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mcp_image_gen.app import App
+from mcp_image_gen.settings import Settings
+from tests.comfyui_server import ComfyUIServer
+
+ROUNDS = 200
+LONGEST_SECONDS = 0.4  #: twice what one picture takes here, so that some rounds end by themselves
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork"),
+    pytest.mark.timeout(300),
+]
+
+
+@pytest.fixture
+def nursery(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that draws in children and kills them."""
+    ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.nursery"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **ours},
+    )
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+
+
+def prompt_id_of(path: Path) -> str:
+    with Image.open(path) as picture:
+        picture.load()  # a file that is cut off raises
+        return json.loads(picture.text["mcp-image-gen"])["prompt_id"]
+
+
+async def test_two_hundred_kills_lose_no_picture(
+    nursery: subprocess.Popen[str], comfyui: ComfyUIServer, configure: Callable[..., Settings], tmp_path: Path
+):
+    comfyui.step_seconds = 0.01
+    chance = random.Random(4)
+    ends: Counter[str] = Counter()
+    for seed in range(ROUNDS):
+        nursery.stdin.write(f"{chance.uniform(0, LONGEST_SECONDS):.4f} {seed}\n")
+        nursery.stdin.flush()
+        ends[nursery.stdout.readline().strip()] += 1
+    await comfyui.until(lambda server: server.queue_remaining == 0, timeout=60)
+    assert ends["killed"] > ROUNDS / 4
+
+    app = App(configure())
+    for job in await app.journal.unfinished(app.engine.name, app.engine.url):
+        await app.runner.find(job.prompt_id)
+        async for _ in app.runner.watch(job.prompt_id, seconds=10):
+            pass
+    left = await app.journal.unfinished(app.engine.name, app.engine.url)
+    await app.aclose()
+
+    saved = Counter(prompt_id_of(path) for path in (tmp_path / "pictures").glob("*.png"))
+    assert set(comfyui.finished) - set(saved) == set()
+    assert [prompt_id for prompt_id, files in saved.items() if files > 1] == []
+    assert len(comfyui.finished) > ROUNDS / 4
+    assert [job.prompt_id for job in left if job.plan] == []  # none is in suspense but those that were never sent

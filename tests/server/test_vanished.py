@@ -1,0 +1,166 @@
+"""A client that is gone leaves its job running, and its picture is not lost; one that cancels takes its job back."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcp_image_gen.server import tools
+from tests.comfyui_server import ComfyUIServer
+from tests.conftest import Caller
+
+
+async def leave_in_the_middle(caller: Caller, comfyui: ComfyUIServer, **arguments: Any) -> str:
+    """Close the client while its call waits; return the job's prompt_id."""
+    comfyui.hold("step:1")
+    call = asyncio.ensure_future(caller.generate(**arguments))
+    await comfyui.reached("step:1")
+    await caller.client.close()
+    await asyncio.wait({call})
+    call.exception()
+    return str(comfyui.prompts[-1]["prompt_id"])
+
+
+async def test_the_next_server_saves_what_comfyui_finished_without_being_asked_for_it(
+    connect, comfyui: ComfyUIServer, tmp_path: Path
+):
+    prompt_id = await leave_in_the_middle(await connect(), comfyui, seed=11)
+    assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
+    comfyui.release("step:1")
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert not list((tmp_path / "pictures").iterdir())
+    after = await connect()
+    await after.generate(seed=12)
+    async with asyncio.timeout(5):
+        while len(list((tmp_path / "pictures").glob("*.png"))) < 2:
+            await asyncio.sleep(0.01)
+    facts = (await after.call("get_generation_status", prompt_id=prompt_id)).facts
+    assert (facts["status"], facts["seed"]) == ("done", 11)
+    assert len(comfyui.rendered) == 2
+
+
+async def test_a_picture_that_was_drawn_before_a_restart_is_returned_without_asking_comfyui(
+    connect, comfyui: ComfyUIServer
+):
+    first = await connect()
+    facts = (await first.generate(seed=13)).facts
+    await first.client.close()
+    comfyui.stop()
+    answer = await (await connect()).call("get_generation_status", prompt_id=facts["prompt_id"])
+    same = {name: facts[name] for name in ("status", "path", "seed", "width", "height", "model", "engine", "seconds")}
+    assert {name: answer.facts[name] for name in same} == same
+    assert answer.picture().size == (64, 64)
+
+
+async def test_a_picture_that_was_deleted_is_fetched_again(connect, comfyui: ComfyUIServer):
+    caller = await connect()
+    facts = (await caller.generate(seed=14)).facts
+    Path(facts["path"]).unlink()
+    answer = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
+    assert answer.facts["path"] == facts["path"]
+    assert Path(facts["path"]).is_file()
+    assert len(comfyui.rendered) == 1
+
+
+async def test_a_picture_that_was_deleted_everywhere_is_lost_and_its_seed_is_told(connect, comfyui: ComfyUIServer):
+    caller = await connect()
+    facts = (await caller.generate(seed=15)).facts
+    Path(facts["path"]).unlink()
+    comfyui.files.outputs.clear()
+    comfyui.restart()
+    answer = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
+    assert (answer.facts["status"], answer.facts["error"]["code"]) == ("lost", "picture_gone")
+    assert "seed=15 draws the same picture" in answer.story
+
+
+async def test_a_job_of_another_comfyui_is_told_with_its_address(connect, comfyui: ComfyUIServer):
+    prompt_id = await leave_in_the_middle(await connect(), comfyui)
+    comfyui.release("step:1")
+    with ComfyUIServer() as other:
+        caller = await connect(COMFYUI_URL=other.url)
+        answer = await caller.call("get_generation_status", prompt_id=prompt_id)
+        assert answer.facts["status"] == "unknown"
+        assert f"was sent to the engine comfyui at {comfyui.url}" in answer.story
+
+
+async def test_a_preview_comes_with_the_status_of_a_running_job(connect, comfyui: ComfyUIServer):
+    comfyui.previews = True
+    comfyui.hold("step:3")
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.reached("step:3")
+    async with asyncio.timeout(5):
+        while not (answer := await caller.call("get_generation_status", prompt_id=prompt_id)).images:
+            await asyncio.sleep(0.01)
+    assert (answer.images[0].mime_type, answer.facts["status"]) == ("image/jpeg", "running")
+    assert answer.picture().size == (64, 64)
+
+
+# -- cancelling ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["pending", "step:1"])
+async def test_the_tool_cancels_a_job_and_no_other(connect, comfyui: ComfyUIServer, point: str):
+    comfyui.hold(point)
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.until(lambda server: server.queue_remaining == 1)
+    other = (await caller.generate(seed=2)).facts["prompt_id"]
+    await comfyui.until(lambda server: server.queue_remaining == 2)
+    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    assert (answer.facts["status"], answer.facts["error"]["code"]) == ("cancelled", "generation_cancelled")
+    comfyui.release(point)
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert (comfyui.rendered, set(comfyui.interrupted + comfyui.deleted)) == ([other], {prompt_id})
+
+
+async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    comfyui.hold("loading")
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.reached("loading")
+    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
+    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    assert (answer.facts["status"], answer.facts["progress"]) == ("running", "cancelling")
+    told = await caller.call("get_generation_status", prompt_id=prompt_id)
+    assert (told.facts["status"], told.facts["progress"]) == ("running", "cancelling")
+    comfyui.release("loading")
+    async with asyncio.timeout(5):
+        while (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["status"] != "cancelled":
+            await asyncio.sleep(0.01)
+    assert (comfyui.queue_remaining, comfyui.rendered) == (0, [])
+
+
+async def test_cancelling_a_finished_job_returns_its_picture(connect):
+    caller = await connect()
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    assert (answer.facts["status"], len(answer.images)) == ("done", 1)
+
+
+async def test_cancelling_what_nobody_knows_is_answered(connect):
+    answer = await (await connect()).call("cancel_generation", prompt_id="nope")
+    assert answer.facts["status"] == "unknown"
+
+
+async def test_a_job_of_an_earlier_server_is_cancelled(connect, comfyui: ComfyUIServer):
+    prompt_id = await leave_in_the_middle(await connect(), comfyui)
+    answer = await (await connect()).call("cancel_generation", prompt_id=prompt_id)
+    assert answer.facts["status"] == "cancelled"
+    assert comfyui.interrupted[0] == prompt_id
+
+
+async def test_a_job_of_another_client_of_comfyui_is_left_alone(connect, comfyui: ComfyUIServer):
+    from tests.engines.others import graph, submit
+
+    comfyui.hold("step:1")
+    theirs = await submit(comfyui, graph())
+    await comfyui.reached("step:1")
+    answer = await (await connect()).call("cancel_generation", prompt_id=theirs)
+    assert "was queued by another client" in answer.error
+    comfyui.release("step:1")
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert (comfyui.interrupted, comfyui.deleted) == ([], [])
