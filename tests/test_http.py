@@ -1,5 +1,6 @@
 """Streamable HTTP: as it is served by `mcp-image-gen serve --http`."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -155,3 +156,59 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path):
     assert (done.returncode, done.stdout) == (1, "")
     assert "in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# -- clients that leave -------------------------------------------------------------------------------------------
+
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 2,
+    "method": "tools/call",
+    "params": {"name": "generate_image", "arguments": {"prompt": "x", "width": 64, "height": 64, "seed": 5}},
+}
+
+
+def test_a_client_of_the_handshake_that_disconnects_leaves_its_job_running(
+    serve, comfyui: ComfyUIServer, tmp_path: Path
+):
+    comfyui.hold("step:1")
+    served = serve()
+    with httpx2.Client(trust_env=False, headers=ACCEPT) as client:
+        session = {"Mcp-Session-Id": client.post(served.url, json=INITIALIZE).headers["mcp-session-id"]}
+        client.post(served.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=session)
+        with client.stream("POST", served.url, json=CALL, headers=session) as reply:
+            assert reply.status_code == 200
+            comfyui.wait_reached("step:1", timeout=20)
+    comfyui.release("step:1")
+    comfyui.wait_until(lambda server: any(seen.path == "/view" for seen in server.requests), timeout=10)
+    assert comfyui.interrupted == []
+    comfyui.wait_until(lambda server: server.sockets == 0, timeout=10)  # the job has ended
+    status = {"name": "get_generation_status", "arguments": {"prompt_id": comfyui.prompts[0]["prompt_id"]}}
+    with httpx2.Client(trust_env=False, headers={**ACCEPT, **session}) as client:
+        answer = client.post(served.url, json={**CALL, "id": 3, "params": status}).text
+    assert '\\"status\\": \\"done\\"' in answer
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+
+
+def test_a_client_of_the_handshake_that_cancels_takes_its_job_back(serve, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    served = serve()
+    with httpx2.Client(trust_env=False, headers=ACCEPT) as client:
+        session = {"Mcp-Session-Id": client.post(served.url, json=INITIALIZE).headers["mcp-session-id"]}
+        client.post(served.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"}, headers=session)
+        with client.stream("POST", served.url, json=CALL, headers=session):
+            comfyui.wait_reached("step:1", timeout=20)
+            cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
+            client.post(served.url, json=cancelled, headers=session)
+            comfyui.wait_until(lambda server: server.interrupted == [server.prompts[0]["prompt_id"]], timeout=10)
+
+
+async def test_a_client_of_the_newest_protocol_that_disconnects_takes_its_job_back(serve, comfyui: ComfyUIServer):
+    """Closing the response is how that protocol cancels."""
+    comfyui.hold("step:1")
+    served = serve()
+    async with Client(served.url) as client:
+        call = asyncio.ensure_future(client.call_tool_mcp(CALL["params"]["name"], CALL["params"]["arguments"]))
+        await comfyui.reached("step:1", timeout=20)
+        call.cancel()
+        await comfyui.until(lambda server: server.interrupted == [server.prompts[0]["prompt_id"]], timeout=10)
