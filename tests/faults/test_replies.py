@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mcp_image_gen.engines.comfyui import client as comfyui_client
+from mcp_image_gen.engines.comfyui import queueing
 from tests.comfyui_pictures import png
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
@@ -88,6 +89,24 @@ async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_drawn_once(
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 3)
     await comfyui.until(lambda server: server.queue_remaining == 0)
     assert len(comfyui.rendered) == 1
+
+
+async def test_a_copy_that_arrives_behind_another_job_is_not_drawn(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """By then ComfyUI's cache no longer knows the first picture."""
+    monkeypatch.setattr(queueing, "LOOKUP_DELAYS", (0.0,))
+    comfyui.step_seconds = 0.1
+    comfyui.hold("step:1")
+    comfyui.fail("late_prompt", seconds=0.3, times=1)
+    first = asyncio.ensure_future(caller.generate(seed=1))
+    await comfyui.reached("step:1")
+    second = asyncio.ensure_future(caller.generate(seed=2))
+    await comfyui.until(lambda server: server.queue_remaining == 3)
+    comfyui.release("step:1")
+    assert [(await call).facts["seed"] for call in (first, second)] == [1, 2]
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert len(comfyui.rendered) == 2
 
 
 async def test_a_prompt_without_a_reply_is_withdrawn_in_case_it_arrives(

@@ -81,8 +81,8 @@ async def test_flux_schnell_draws_from_separate_files_and_from_one(live: Caller,
     assert (answer.facts["status"], answer.facts["model"]) == ("done", name)
     assert (answer.facts["width"], answer.facts["height"]) == (64, 64)
     assert answer.picture().size == (64, 64)
-    steps = [text.split(" (")[0] for _, _, text in live.progress if "step" in text]
-    assert steps == [f"drawing, step {n}/4" for n in range(1, 5)]
+    steps = dict.fromkeys(text.split(" (")[0] for _, _, text in live.progress if "step" in text)
+    assert list(steps) == [f"drawing, step {n}/4" for n in range(1, 5)]
 
 
 async def test_the_default_model_draws(live: Caller):
@@ -121,6 +121,33 @@ async def test_a_cancelled_call_frees_the_queue_and_the_next_one_draws(live: Cal
     [entry] = (await ask("/history?max_items=1")).values()
     assert "execution_interrupted" in [name for name, _ in entry["status"]["messages"]]
     assert (await live.generate(seed=8)).facts["status"] == "done"
+
+
+async def test_the_tool_cancels_a_job_whatever_it_is_at(live: Caller):
+    """Right after it was sent it waits or loads a model, and is deaf to interrupts for as long as that takes."""
+    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 0})
+    prompt_id = (await live.generate(seed=11, steps=100)).facts["prompt_id"]
+    facts = (await live.call("cancel_generation", prompt_id=prompt_id)).facts
+    assert (facts["status"], facts.get("progress")) in (("cancelled", None), ("running", "cancelling"))
+    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 120})
+    answer = await live.call("get_generation_status", prompt_id=prompt_id)
+    assert answer.facts["status"] == "cancelled"
+    assert not any((await ask("/queue")).values())
+
+
+async def test_a_running_job_shows_the_picture_so_far_where_comfyui_makes_previews(live: Caller):
+    argv = " ".join((await ask("/system_stats"))["system"]["argv"])
+    if "--preview-method" not in argv:
+        pytest.skip("this ComfyUI makes no previews: start it with --preview-method auto")
+    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 0})
+    prompt_id = (await live.generate(seed=12, steps=60)).facts["prompt_id"]
+    with anyio.fail_after(120):
+        while not (answer := await live.call("get_generation_status", prompt_id=prompt_id)).images:
+            assert answer.facts["status"] != "done"
+            await anyio.sleep(0.05)
+    assert answer.images[0].mime_type == "image/jpeg"
+    assert answer.picture().width >= 8
+    await live.call("cancel_generation", prompt_id=prompt_id)
 
 
 async def test_a_job_that_takes_long_is_returned_by_get_generation_status(live: Caller):

@@ -247,6 +247,7 @@ class JobRunner:
                     await self._take_over(job.prompt_id, None, job)
             except ImageGenError as error:
                 logger.info("job %s is left for later: %s", job.prompt_id, error)
+                self._recovery = None  # the next call tries again
                 return
 
     # -- cancelling -----------------------------------------------------------------------------------

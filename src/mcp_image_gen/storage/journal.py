@@ -123,7 +123,9 @@ class Journal:
         self._thread.shutdown(wait=False)
 
     async def _do(self, work: Work[Result], *, writes: bool = True) -> Result | None:
-        """Do the work in one transaction, in the journal's thread; None when the file cannot be used."""
+        """Do the work in one transaction, in the journal's thread; None when the file cannot be used, or is closed."""
+        if self._closed:
+            return None
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, work, writes)
 
     def _attempt(self, work: Work[Result], writes: bool) -> Result | None:

@@ -20,7 +20,7 @@ from mcp_image_gen.domain.errors import (
 )
 from mcp_image_gen.domain.job import JobStatus, Plan, Progress
 from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.comfyui import ENGINE, engine, socket
+from mcp_image_gen.engines.comfyui import ENGINE, queueing, socket
 from mcp_image_gen.engines.comfyui import follow as following
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen.engines.comfyui.events import Disconnected, Ended, Event, NodeOutput, NodeRunning, Started, Step
@@ -187,7 +187,7 @@ async def test_cancelling_a_job_that_is_loading_its_model_is_not_waited_for_with
     theirs = await submit(comfyui, graph())
     await comfyui.reached("loading")
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "CANCEL_SECONDS", 0.1)
+        patch.setattr(queueing, "CANCEL_SECONDS", 0.1)
         assert await comfy.cancel(theirs) is False
     assert set(comfyui.interrupted) == {theirs}
     comfyui.release("loading")

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -22,24 +21,21 @@ from mcp_image_gen.domain.job import Plan, Progress
 from mcp_image_gen.domain.model import ModelCatalog
 from mcp_image_gen.domain.request import GenerationRequest, draw_seed
 from mcp_image_gen.engines.comfyui import graph as graphs
-from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
-from mcp_image_gen.engines.comfyui.events import Outcome, is_whole_png, parse_history, pick_images, queue_place
-from mcp_image_gen.engines.comfyui.failures import rejection, shorten
+from mcp_image_gen.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen.engines.comfyui.events import Outcome, is_whole_png, parse_history, pick_images
+from mcp_image_gen.engines.comfyui.failures import rejection
 from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
 from mcp_image_gen.engines.comfyui.follow import Follower
 from mcp_image_gen.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
 from mcp_image_gen.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
 from mcp_image_gen.engines.comfyui.planning import size_of, values_for
+from mcp_image_gen.engines.comfyui.queueing import send, withdraw
 from mcp_image_gen.engines.comfyui.socket import EventStream
 from mcp_image_gen.settings import Settings
 
-CANCEL_SECONDS = 10.0  #: an interrupt takes effect at the next step or node; loading a model can take longer
-CANCEL_POLL_SECONDS = 0.05
-ABSENCES_TO_BELIEVE = 3
 OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
 MAX_FILES = 16  #: of one job, the largest batch_size
 UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
-LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
 
 
 class ComfyUIEngine:
@@ -55,6 +51,7 @@ class ComfyUIEngine:
         self._classes: dict[str, NodeInfo] = {}
         self._graphs: dict[str, Mapping[str, Any]] = {}
         self._outcomes: dict[str, Outcome] = {}
+        self._repeated: set[str] = set()  #: prompts that were sent twice
 
     async def plan(self, request: GenerationRequest) -> Plan:
         """Choose the workflow that the server has the files for, fill it, and hold it against the server."""
@@ -105,10 +102,12 @@ class ComfyUIEngine:
             raise
 
     async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
-        reply = await self._send(graph, prompt_id, client_id)
-        if reply is None:
+        sent = await send(self._client, graph, prompt_id, client_id)
+        if sent.repeated:
+            self._repeated.add(prompt_id)
+        if sent.reply is None:
             return
-        body = _json_of(reply)
+        reply, body = sent.reply, _json_of(sent.reply)
         queued_as = body.get("prompt_id", prompt_id)
         if queued_as != prompt_id:
             await self.cancel(str(queued_as))
@@ -122,36 +121,6 @@ class ComfyUIEngine:
         if reply.status_code == 200:
             await self.cancel(prompt_id)  # it would draw a part of the graph and call that a success
         raise rejection(reply.status_code, body)
-
-    async def _send(
-        self, graph: Mapping[str, Any], prompt_id: str, client_id: str, *, may_repeat: bool = True
-    ) -> httpx2.Response | None:
-        """Return ComfyUI's reply to the graph; None if it got lost and ComfyUI has the prompt.
-
-        After a cut connection an unknown prompt is sent once more. Should both arrive in the end, ComfyUI answers the
-        second from its cache, as the graph is the same: nothing is drawn twice.
-        """
-        try:
-            return await self._client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)
-        except SubmitUncertain as doubt:
-            if await self._is_known(prompt_id):
-                return None
-            if doubt.cut and may_repeat:
-                return await self._send(graph, prompt_id, client_id, may_repeat=False)
-            await self.cancel(prompt_id)  # it may still be on its way
-            raise GenerationFailed(
-                f"ComfyUI did not take the job: {shorten(str(doubt))}.",
-                hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
-            ) from doubt
-
-    async def _is_known(self, prompt_id: str) -> bool:
-        for delay in LOOKUP_DELAYS:
-            await asyncio.sleep(delay)
-            if queue_place(await self._client.queue(), prompt_id) is not None:
-                return True
-            if await self._client.history(prompt_id):
-                return True
-        return False
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
         """Yield progress from socket and polls together; end when the pictures can be fetched."""
@@ -168,6 +137,9 @@ class ComfyUIEngine:
                 raise
         finally:
             await self._forget(prompt_id)
+            if prompt_id in self._repeated:  # the copy that was taken for lost must not be drawn as well
+                self._repeated.discard(prompt_id)
+                await withdraw(self._client, prompt_id)
 
     async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
         """Yield the pictures of every output node, saved ones before previews."""
@@ -223,20 +195,8 @@ class ComfyUIEngine:
         return bool(found)
 
     async def cancel(self, prompt_id: str) -> bool:
-        """Delete the prompt while it waits, interrupt it while it runs, until ComfyUI has let go of it."""
-        deadline, absences = time.monotonic() + CANCEL_SECONDS, 0
-        while time.monotonic() < deadline:
-            place = queue_place(await self._client.queue(), prompt_id)
-            if place is None:
-                absences += 1
-                if absences == ABSENCES_TO_BELIEVE:  # a POST /prompt that was cut off may still be on its way in
-                    break
-            elif place == 0:
-                await self._client.interrupt(prompt_id)
-            else:
-                await self._client.delete_pending(prompt_id)
-            await asyncio.sleep(CANCEL_POLL_SECONDS)
-        else:
+        """Take the prompt from ComfyUI, and tell whoever follows it."""
+        if not await withdraw(self._client, prompt_id):
             return False
         if not await self._client.history(prompt_id):
             self._stream.tell_withdrawn(prompt_id)
