@@ -23,15 +23,15 @@ def serve_stdio() -> int:
     """Serve on stdin and stdout until stdin closes; return the exit code."""
     try:
         settings = load_settings()
+        start_logging(settings)
+        from mcp_image_gen.app import App
+        from mcp_image_gen.server import build_server  # a second's import; errors above come first
+
+        app = App(settings)
+        server = build_server(settings, app)
     except ImageGenError as error:
         print(f"mcp-image-gen: {error}", file=sys.stderr)
         return BAD_USAGE
-    start_logging(settings)
-    from mcp_image_gen.app import App
-    from mcp_image_gen.server import build_server  # a second's import; errors above come first
-
-    app = App(settings)
-    server = build_server(settings, app)
     serving = server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))
     asyncio.run(_until_interrupted(serving, app))
     return 0

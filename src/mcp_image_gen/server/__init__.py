@@ -8,8 +8,10 @@ from fastmcp import FastMCP
 
 from mcp_image_gen import __version__
 from mcp_image_gen.app import App
+from mcp_image_gen.server.background import Background
 from mcp_image_gen.server.cancellation import Cancellations
 from mcp_image_gen.server.errors import ArgumentErrors
+from mcp_image_gen.server.resources import register_resources
 from mcp_image_gen.server.tools import register_tools
 from mcp_image_gen.settings import Settings
 
@@ -20,9 +22,14 @@ INSTRUCTIONS = (
 
 
 def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
-    """Return the MCP server; nothing is contacted or read from disk before a tool is called."""
+    """Return the MCP server; nothing is contacted or read from disk before a tool is called or a resource read.
+
+    Raises:
+        SettingsInvalid: IMAGE_GEN_TASKS is true and what it needs is not installed.
+    """
     app = app or App(settings)
     cancellations = Cancellations()
+    background = Background(offered=settings.tasks)
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncIterator[None]:
@@ -38,5 +45,7 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         lifespan=lifespan,
         middleware=[ArgumentErrors(), cancellations],
     )
-    register_tools(server, app, cancellations)
+    register_tools(server, app, cancellations, background)
+    register_resources(server, app)
+    background.offer(server)
     return server

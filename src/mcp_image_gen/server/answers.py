@@ -5,6 +5,7 @@ Never structured content beside a picture: several clients then drop the picture
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from fastmcp.tools import ToolResult
@@ -20,6 +21,7 @@ from mcp_image_gen.storage.images import OutputFolder
 from mcp_image_gen.storage.previews import Preview, render
 
 MAX_NAMES = 40  #: file names listed of one role; the command line lists all
+MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
 
 
 async def of_job(job: Job, settings: Settings) -> ToolResult:
@@ -173,3 +175,28 @@ def _text(facts: dict[str, Any], story: str) -> ToolResult:
 
 def _lines(facts: dict[str, Any], story: str) -> str:
     return f"{json.dumps(facts, ensure_ascii=False)}\n{story}"
+
+
+def facts_in_full(job: Job) -> dict[str, Any]:
+    """Return what get_generation_status says of the job in its first line, and what was asked for, when, and notes."""
+    facts = _finished(job) if job.status is JobStatus.DONE else _unfinished(job)
+    return {**facts, "asked": job.asked, "created": _moment(job), "notes": job.notes}
+
+
+def facts_in_short(job: Job) -> dict[str, Any]:
+    """Return what a list of jobs tells of one; None for what is not known, or not yet."""
+    return {
+        "prompt_id": job.prompt_id,
+        "status": job.status,
+        "created": _moment(job),
+        "prompt": str((job.asked or {}).get("prompt", ""))[:MAX_PROMPT_SHOWN] or None,
+        "seed": job.plan.seed if job.plan else None,
+        "model": job.plan.model if job.plan else None,
+        "images": [{"path": str(i.path), "uri": f"image://{job.prompt_id}/{i.index}"} for i in job.images],
+        "error": job.error.code if job.error else None,
+    }
+
+
+def _moment(job: Job) -> str:
+    """Return when the job was begun, in local time with its offset, e.g. "2026-11-22T10:24:12+01:00"."""
+    return datetime.fromtimestamp(job.created, UTC).astimezone().isoformat(timespec="seconds")

@@ -16,8 +16,8 @@ class ProgressReporter:
         self._told: tuple[str, int] | None = None
 
     async def report(self, job: Job) -> None:
-        """Notify the client; the same phrase is repeated at most once a second."""
-        if job.status.is_final:
+        """Notify the client, if it wants to know; the same phrase is repeated at most once a second."""
+        if job.status.is_final or not self._is_wanted():
             return
         progress = job.progress
         phrase = progress.describe() if progress else "sending the job"
@@ -29,3 +29,11 @@ class ProgressReporter:
         self._value = float(step) if step and step > self._value else round(self._value + WAITING_TICK, 3)
         total = float(progress.steps) if progress and progress.steps else None
         await self._ctx.report_progress(self._value, total, f"{phrase} ({job.seconds:.0f} s)")
+
+    def _is_wanted(self) -> bool:
+        """Return True for a task, and for a call that came with a progress token.
+
+        For other calls FastMCP would look whether they are tasks, and import all that tasks need for it.
+        """
+        request = self._ctx.request_context
+        return request is None or bool((request.meta or {}).get("progressToken"))

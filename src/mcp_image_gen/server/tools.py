@@ -1,7 +1,9 @@
 """The tools: parse the call, run the use case, phrase the answer."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
@@ -15,10 +17,12 @@ from mcp_image_gen.domain.errors import PromptUnknown
 from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.server import answers
+from mcp_image_gen.server.background import Background
 from mcp_image_gen.server.cancellation import Cancellations
 from mcp_image_gen.server.errors import tool_errors
 from mcp_image_gen.server.progress import ProgressReporter
 
+CANCEL_SECONDS = 10.0  #: how long cancel_generation waits for the engine to let go
 WITHDRAW_SECONDS = 15.0  #: bound on taking a job back when its call is cancelled
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -26,14 +30,16 @@ STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 
 
-def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations) -> None:
+def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations, background: Background) -> None:
     """Give the server its tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
 
     @server.tool(
         description="Draw an image from a text prompt on the user's own hardware. Returns the picture, the path of the "
         "file and the seed; or, if it takes long, status 'running' with a prompt_id for get_generation_status.",
         annotations=DRAWS,
+        task=background.config,
     )
+    @background.ends_with_server
     async def generate_image(  # the field's words, all but one optional
         ctx: Context,
         prompt: Annotated[str, Field(description="What to draw: subject, setting, style, light")],
@@ -97,7 +103,8 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
     )
     async def cancel_generation(prompt_id: Annotated[str, Field(description="From generate_image")]) -> ToolResult:
         with tool_errors():
-            return await answers.of_cancel(await _known(app, prompt_id, app.runner.cancel), app.settings)
+            job = await _known(app, prompt_id, partial(app.runner.cancel, seconds=CANCEL_SECONDS))
+            return await answers.of_cancel(job, app.settings)
 
     @server.tool(
         description="List the models the image engine has, which are ready to draw, and their default steps, cfg and "
@@ -118,9 +125,10 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
 
 async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
     """Report progress until the job has ended or the wait is over; return it as it stands then."""
+    seconds = math.inf if ctx.is_background_task else app.settings.wait_seconds
     reporter = ProgressReporter(ctx)
     job = await app.runner.find(prompt_id)
-    async for job in app.runner.watch(prompt_id, seconds=app.settings.wait_seconds):
+    async for job in app.runner.watch(prompt_id, seconds=seconds):
         await reporter.report(job)
     return job
 

@@ -41,7 +41,7 @@ def changes_of(job: Job) -> dict[str, Any]:
         "images": _json([{**asdict(image), "path": str(image.path)} for image in job.images]),
         "notes": _json(job.notes),
         "error": _json(job.error.to_dict()) if job.error else None,
-        "seconds": round(job.seconds, 3) if job.status.is_final else None,
+        "seconds": job.seconds if job.status.is_final else None,
         "final": job.status.is_final,
     }
 
