@@ -262,6 +262,18 @@ async def test_a_job_beyond_its_time_is_withdrawn(make: Callable[..., JobRunner]
     assert engine.withdrawn == [prompt_id]
 
 
+async def test_a_job_that_another_process_queued_is_left_alone_when_its_time_is_over_here(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    """That process may allow it more."""
+    engine.known.add("theirs")
+    runner = make(timeout_seconds=0.05)
+    await runner.find("theirs")
+    job = await ended(runner, "theirs")
+    assert (job.error.code, engine.withdrawn) == ("generation_timeout", [])
+    assert "left alone" in job.error.message
+
+
 # -- remembering --------------------------------------------------------------------------------------
 
 

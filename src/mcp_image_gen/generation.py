@@ -35,6 +35,10 @@ class Listener(Protocol):
         """The engine knows what to draw; returns once that is written down, before anything is sent."""
         ...
 
+    def queued(self) -> None:
+        """The engine has taken the job: following it tells how it ends."""
+        ...
+
     def progressed(self, progress: Progress) -> None:
         """Something happened at the engine."""
         ...
@@ -58,6 +62,7 @@ async def generate(engine: Engine, store: ImageStore, request: GenerationRequest
     plan = await engine.plan(request)
     await job.planned(plan)
     await engine.submit(plan, job.prompt_id)
+    job.queued()
     await collect(engine, store, plan, job)
 
 

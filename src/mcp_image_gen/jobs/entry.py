@@ -23,6 +23,8 @@ class Entry:
     task: asyncio.Task[None] | None = None  #: works on the job
     withdrawal: asyncio.Task[None] | None = None  #: takes it back from the engine
     watchers: set[asyncio.Queue[Job]] = field(default_factory=set)
+    started_here: bool = False  #: by a call of this process
+    at_engine: bool = True  #: the engine has taken it
     _writing: asyncio.Task[None] | None = None
 
     @property
@@ -65,6 +67,10 @@ class Entry:
         """Write the plan down: from now on the engine may have the job."""
         self.update(plan=plan, notes=(*self.job.notes, *plan.notes))
         await self.journal.update(self.job)
+
+    def queued(self) -> None:
+        """Note that following the job tells how it ends."""
+        self.at_engine = True
 
     def progressed(self, progress: Progress) -> None:
         """Keep the newest progress, and the newest preview if this one brings none."""

@@ -34,6 +34,7 @@ CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it g
 SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let go
 WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
 WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
+RECOVERY_SECONDS = 60.0  #: at least between two looks for jobs that no process has ended
 RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
 
@@ -69,6 +70,7 @@ class JobRunner:
         self._when_done = when_done
         self._entries: dict[str, Entry] = {}
         self._recovery: asyncio.Task[None] | None = None
+        self._next_recovery = 0.0
 
     # -- a job's life ---------------------------------------------------------------------------------
 
@@ -80,9 +82,10 @@ class JobRunner:
         """
         unfinished = sum(not entry.job.status.is_final for entry in self._entries.values())
         self._refuse_beyond_limit(unfinished)
-        self._recover_once()
+        self._look_for_orphans()
         job = Job(prompt_id=str(uuid.uuid4()), engine=self._engine.name, url=self._engine.url, asked=request.to_dict())
         entry = self._add(job)
+        entry.started_here, entry.at_engine = True, False
         self._run(entry, lambda: self._generate(entry, request))
         return entry.prompt_id
 
@@ -135,8 +138,9 @@ class JobRunner:
     async def _time_out(self, entry: Entry) -> GenerationTimeout:
         said = f"The job {entry.prompt_id} did not end within {self._timeout:g} s and was "
         hint = "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture."
-        if not entry.ours:
-            return GenerationTimeout(f"{said}left alone: it is another client's.", hint="Ask for it again later.")
+        if not entry.started_here:
+            hint = "Ask for it again later."
+            return GenerationTimeout(f"{said}left alone: another server or client queued it.", hint=hint)
         try:
             if not await self._engine.cancel(entry.prompt_id):
                 hint = f"The engine has not let go of it yet; it stops at the end of the step or load it is in. {hint}"
@@ -176,7 +180,7 @@ class JobRunner:
         """
         if not endings.PROMPT_ID.fullmatch(prompt_id):
             raise self._unknown(prompt_id)
-        self._recover_once()
+        self._look_for_orphans()
         entry = self._entries.get(prompt_id)
         if entry and entry.at_work:
             return entry.job
@@ -191,12 +195,13 @@ class JobRunner:
         """Go on with a job that nobody here works on, as far as the engine still has it."""
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
+        images = await asyncio.to_thread(endings.on_disk, known) if known else ()
         plan = await self._recall(prompt_id, known)
         current = self._entries.get(prompt_id)
         if current and current is not entry:  # somebody else was quicker
             return current.job
         if plan:
-            return await self._resume(prompt_id, known, plan)
+            return self._resume(prompt_id, known and replace(known, images=images), plan)
         if known is None:
             raise self._unknown(prompt_id)
         if endings.may_be_on_its_way(known):
@@ -215,17 +220,14 @@ class JobRunner:
                 return plan
         return None
 
-    async def _resume(self, prompt_id: str, known: Job | None, plan: Plan) -> Job:
+    def _resume(self, prompt_id: str, known: Job | None, plan: Plan) -> Job:
+        """Follow a job that the engine has, and save what is missing of it."""
         if known:
-            images = await asyncio.to_thread(endings.on_disk, known)
-            job = replace(
-                known, status=JobStatus.QUEUED, plan=known.plan or plan, error=None, ended=None, images=images
-            )
-            taken = self._add(job)
+            status = JobStatus.QUEUED if known.status.is_final else known.status
+            job = replace(known, status=status, plan=known.plan or plan, error=None, ended=None)
         else:
-            taken = self._add(
-                Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
-            )
+            job = Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
+        taken = self._add(job)
         self._run(taken, lambda: self._collect(taken, plan, is_new=known is None))
         return taken.job
 
@@ -234,9 +236,10 @@ class JobRunner:
             await entry.enlist(pictures=endings.batch_size(plan))
         await collect(self._engine, self._store, entry.job.plan or plan, entry)
 
-    def _recover_once(self) -> None:
-        """Begin, once, to look after what earlier processes left at the engine."""
-        if self._recovery is None:
+    def _look_for_orphans(self) -> None:
+        """Begin, now and then, to look after what other processes left at the engine."""
+        if (self._recovery is None or self._recovery.done()) and time.monotonic() >= self._next_recovery:
+            self._next_recovery = time.monotonic() + RECOVERY_SECONDS
             self._recovery = asyncio.create_task(self._recover(), name="recovery")
 
     async def _recover(self) -> None:
@@ -247,7 +250,7 @@ class JobRunner:
                     await self._take_over(job.prompt_id, None, job)
             except ImageGenError as error:
                 logger.info("job %s is left for later: %s", job.prompt_id, error)
-                self._recovery = None  # the next call tries again
+                self._next_recovery = 0.0  # the next call tries again
                 return
 
     # -- cancelling -----------------------------------------------------------------------------------
@@ -290,7 +293,8 @@ class JobRunner:
                 trouble = f"The engine could not be told: {failure}"
                 await asyncio.wait({entry.task}, timeout=WITHDRAW_PAUSE) if entry.task else None
         if entry.task:
-            await asyncio.wait({entry.task}, timeout=SETTLE_SECONDS)
+            # One that is at the engine ends by itself, maybe with a picture; a request to queue it may be stuck.
+            await asyncio.wait({entry.task}, timeout=None if entry.at_engine else SETTLE_SECONDS)
             await _stop(entry.task)
         if not entry.job.status.is_final:
             trouble = trouble or (await self._make_sure(entry) if entry.job.plan else "")
