@@ -6,6 +6,7 @@ A table stands between `<!-- NAME:begin ... -->` and `<!-- NAME:end -->`; a test
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 from pydantic.fields import FieldInfo
 
@@ -59,7 +60,9 @@ def _fields() -> Iterable[tuple[str, FieldInfo]]:
 def _default(info: FieldInfo) -> str:
     if info.default_factory:  # depends on the system; the example shows what it is on most
         return f"`{(info.examples or [''])[0]}`"
-    return "not set" if info.default in (None, {}) else f"`{info.default}`"
+    if info.default in (None, {}, ()):
+        return "not set"
+    return f"`{str(info.default).lower()}`" if isinstance(info.default, bool) else f"`{info.default}`"
 
 
 def _takes(info: FieldInfo) -> str:
@@ -67,7 +70,8 @@ def _takes(info: FieldInfo) -> str:
     words = {"ge": "from {:,}", "gt": "above {:,}", "le": "to {:,}"}
     numbers = " ".join(words[k].format(v) for k, v in bounds.items())
     choices = re.findall(r"'(\w+)'", str(info.annotation)) if "Literal" in str(info.annotation) else []
-    kind = {int: "a whole number", float: "a number"}.get(info.annotation, "a text")  # type: ignore[call-overload]
+    kinds = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
+    kind = next((kinds[part] for part in (info.annotation, *get_args(info.annotation)) if part in kinds), "a text")
     return ", ".join(f"`{c}`" for c in choices) or f"{kind} {numbers}".strip()
 
 
