@@ -1,18 +1,25 @@
 """The composition root: settings in; engine, store and job runner out, each made when it is first wanted."""
 
+import asyncio
 import importlib
+import logging
 import pkgutil
+import time
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Any, cast
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import SettingsInvalid
+from mcp_image_gen.domain.job import Job
 from mcp_image_gen.jobs import JobRunner
 from mcp_image_gen.settings import Settings
+from mcp_image_gen.storage.housekeeping import leftovers, sweep
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.inputs import InputFolders
 from mcp_image_gen.storage.journal import Journal
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "mcp_image_gen.engines"  #: group in which other packages register an engine: name -> what makes it
 
@@ -57,7 +64,29 @@ class App:
             self.journal,
             timeout_seconds=self.settings.job_timeout_seconds,
             max_queue=self.settings.max_queue,
+            when_done=self._keep_small if self.limits else None,
         )
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What bounds the output folder; empty when nothing does."""
+        limits = {"keep_days": self.settings.keep_days, "max_bytes": self.settings.max_bytes}
+        return limits if any(limits.values()) else {}
+
+    async def _keep_small(self, job: Job) -> None:
+        """Delete old pictures, but never those of the job that was just done; trouble goes to the log alone."""
+        spare = {image.path for image in job.images}
+        try:
+            swept = await asyncio.to_thread(
+                lambda: sweep(leftovers(self.settings.output_dir, **self.limits, now=time.time(), spare=spare))
+            )
+        except OSError as error:
+            logger.warning("the output folder cannot be cleaned up: %s", error)
+            return
+        for failure in swept.failures:
+            logger.warning("%s", failure)
+        if swept.deleted:
+            logger.info("%d old files were deleted, %d bytes", len(swept.deleted), swept.size_bytes)
 
     async def aclose(self) -> None:
         """Stop working on the jobs, close the engine's connections and the journal, as far as they were ever made."""

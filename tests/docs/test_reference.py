@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from cyclopts import App as CommandLine
 from fastmcp import Client
 
 from mcp_image_gen.app import engine_names
@@ -70,13 +71,20 @@ def test_each_command_has_a_section_with_its_options():
     assert told == {
         command: {
             name
-            for argument in commands.app[command].assemble_argument_collection()
+            for argument in made.assemble_argument_collection()
             for name in argument.names
             if name.startswith("-") and not name.startswith("--no-")
         }
-        for command in commands.app
-        if not command.startswith("-")
+        for command, made in all_commands(commands.app)
     }
+
+
+def all_commands(app: CommandLine, above: str = "") -> Iterator[tuple[str, CommandLine]]:
+    """Yield ("jobs prune", its application) for each command and those below it."""
+    for name in app:
+        if not name.startswith("-"):
+            yield f"{above}{name}", app[name]
+            yield from all_commands(app[name], f"{above}{name} ")
 
 
 def test_each_exit_code_is_explained():

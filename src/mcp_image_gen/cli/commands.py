@@ -17,6 +17,8 @@ from mcp_image_gen import __version__
 from mcp_image_gen.app import App
 from mcp_image_gen.cli import show
 from mcp_image_gen.cli.doctor import examine
+from mcp_image_gen.cli.jobs import list_jobs
+from mcp_image_gen.cli.jobs import prune as prune_pictures
 from mcp_image_gen.cli.serving import serve_http, serve_stdio
 from mcp_image_gen.domain.errors import EngineUnreachable, ImageGenError, InvalidRequest, PromptUnknown, SettingsInvalid
 from mcp_image_gen.domain.job import Job, JobStatus
@@ -41,7 +43,9 @@ app = CommandLine(
         '  mcp-image-gen generate "a lighthouse at dusk"\n'
         '  mcp-image-gen generate "a red apple" --seed 7 -o apple.png\n'
         "  mcp-image-gen doctor\n"
-        "  mcp-image-gen models --json\n\n"
+        "  mcp-image-gen models --json\n"
+        "  mcp-image-gen jobs --failed\n"
+        "  mcp-image-gen jobs prune --keep-days 30 --dry-run\n\n"
         "MCP clients start it without arguments; it then speaks MCP over stdin and stdout. Settings come from the "
         "environment: COMFYUI_URL, IMAGE_OUTPUT_DIR, IMAGE_GEN_* (see the README)."
     ),
@@ -173,6 +177,7 @@ def generate(  # the field's words, all but one optional
             raise job.error
         if output:
             job = show.move(job, output)
+            await opened.journal.update(job)  # where the picture lies now
         return _report(job, as_json=common.json)
 
     return _run(common, draw)
@@ -195,6 +200,82 @@ def status(prompt_id: str, *, common: Common | None = None) -> int:
         return _report(job, as_json=common.json)
 
     return _run(common, look)
+
+
+@app.command
+def cancel(prompt_id: str, *, common: Common | None = None) -> int:
+    """Take a job back from the engine, whichever of your servers queued it; exit 1 unless it is cancelled.
+
+    Parameters
+    ----------
+    prompt_id
+        The job's id, as `mcp-image-gen jobs` lists it.
+    """
+    common = common or Common()
+
+    async def withdraw(opened: App) -> int:
+        job = await opened.runner.cancel(prompt_id)
+        _report(job, as_json=common.json)
+        return 0 if job.status is JobStatus.CANCELLED else FAILED
+
+    return _run(common, withdraw)
+
+
+jobs_app = CommandLine(name="jobs", help="List what was drawn; `jobs prune` makes room.", help_format="plaintext")
+app.command(jobs_app)
+
+
+@jobs_app.default
+def jobs(
+    *,
+    running: Annotated[bool, Parameter(negative="")] = False,
+    failed: Annotated[bool, Parameter(negative="")] = False,
+    limit: int = 20,
+    common: Common | None = None,
+) -> int:
+    """List the newest jobs of all your servers, the newest first; no engine is asked.
+
+    Parameters
+    ----------
+    running
+        Only those that had not ended when last heard of.
+    failed
+        Only those that failed, were lost or cancelled.
+    limit
+        How many.
+    """
+    common = common or Common()
+    return _run(
+        common, lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json)
+    )
+
+
+@jobs_app.command
+def prune(
+    *,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    keep_days: float | None = None,
+    max_bytes: int | None = None,
+    common: Common | None = None,
+) -> int:
+    """Delete old pictures from the output folder and print their paths; other files are never touched.
+
+    Parameters
+    ----------
+    dry_run
+        Only tell what would be deleted.
+    keep_days
+        Delete pictures older than so many days (IMAGE_GEN_KEEP_DAYS).
+    max_bytes
+        Delete the oldest until the rest takes so many bytes (IMAGE_GEN_MAX_BYTES).
+    """
+    common = common or Common()
+    return _run(
+        common,
+        lambda opened: prune_pictures(
+            opened, keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run, as_json=common.json
+        ),
+    )
 
 
 @app.command

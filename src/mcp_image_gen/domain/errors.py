@@ -22,6 +22,7 @@ ImageGenError
 ├── JobOfAnother          the job belongs to another client of the engine
 ├── PictureGone           the engine named a picture that it no longer has
 ├── OutputNotWritable     the picture could not be written to disk
+├── JournalUnusable       the journal of jobs cannot be read
 ├── PromptUnknown         no such prompt_id here or at the engine
 └── UnexpectedError       a fault of this program
 """
@@ -182,6 +183,12 @@ class PromptUnknown(ImageGenError):
     """Neither this server nor the engine knows the prompt_id."""
 
     code = "prompt_unknown"
+
+
+class JournalUnusable(ImageGenError):
+    """The journal of jobs cannot be read; drawing goes on without it."""
+
+    code = "journal_unusable"
 
 
 class UnexpectedError(ImageGenError):

@@ -35,6 +35,7 @@ SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let 
 WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
 WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
 RECOVERY_SECONDS = 60.0  #: at least between two looks for jobs that no process has ended
+CLOSING_SECONDS = 5.0  #: for what is done after a job's end
 RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
 
@@ -313,7 +314,10 @@ class JobRunner:
 
     async def aclose(self) -> None:
         """Stop working on all jobs; what runs at the engine goes on there and can be found again by its prompt_id."""
-        tasks = [self._recovery, *(t for e in self._entries.values() for t in (e.task, e.withdrawal))]
+        entries = self._entries.values()
+        if ending := [e.task for e in entries if e.task and e.job.status.is_final and not e.task.done()]:
+            await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their pictures are told; they tidy up
+        tasks = [self._recovery, *(t for e in entries for t in (e.task, e.withdrawal))]
         await asyncio.gather(*(_stop(task) for task in tasks if task))
 
     def _add(self, job: Job) -> Entry:

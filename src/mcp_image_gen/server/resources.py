@@ -12,7 +12,7 @@ from fastmcp.exceptions import ResourceError
 from fastmcp.resources import ResourceContent, ResourceResult
 
 from mcp_image_gen.app import App
-from mcp_image_gen.domain.errors import ImageGenError, InvalidRequest, PictureGone
+from mcp_image_gen.domain.errors import ImageGenError, InvalidRequest, JournalUnusable, PictureGone
 from mcp_image_gen.domain.image import SavedImage
 from mcp_image_gen.domain.job import Job
 from mcp_image_gen.server import answers
@@ -60,7 +60,7 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
         with resource_errors():
             jobs = await app.journal.recent(RECENT_JOBS)
             if app.journal.problem:
-                raise ImageGenError(app.journal.problem)
+                raise JournalUnusable(app.journal.problem)
         return _json([answers.facts_in_short(job) for job in jobs])
 
 

@@ -1,0 +1,174 @@
+"""mcp-image-gen jobs, jobs prune and cancel: the journal and the folder, seen from the terminal."""
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from mcp_image_gen.storage.journal import STEPS
+from tests.cli.conftest import Command
+from tests.comfyui_server import ComfyUIServer
+from tests.engines.others import graph
+
+DAY = 86_400
+
+
+def draw(command: Command, prompt: str = "a fox", **options: object) -> Path:
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    run = command("generate", prompt, "--width", 64, "--height", 64, *words)
+    assert run.code == 0, run.err
+    return run.paths[0]
+
+
+def age(path: Path, days: float) -> Path:
+    os.utime(path, (time.time(), time.time() - days * DAY))
+    return path
+
+
+@pytest.fixture
+def comfyui_off(comfyui: ComfyUIServer) -> ComfyUIServer:
+    """No engine answers: the journal is enough."""
+    comfyui.stop()
+    return comfyui
+
+
+def test_no_jobs_yet(command: Command, tmp_path: Path):
+    run = command("jobs")
+    assert (run.code, run.out) == (0, "")
+    assert run.err == f"No jobs in {tmp_path / 'state' / 'jobs.sqlite3'}.\n"
+    assert command("jobs", "--json").json == []
+
+
+def test_jobs_are_listed_newest_first_with_what_came_of_them(command: Command, comfyui: ComfyUIServer):
+    first = draw(command, seed=1)
+    second = draw(command, seed=2, batch_size=2)
+    comfyui.fail("out_of_memory")
+    command("generate", "x", "--seed", 3)
+    comfyui.stop()
+    lines = command("jobs").out.splitlines()
+    assert lines[0].split() == ["PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "PICTURE"]
+    assert [line.split()[1] for line in lines[1:]] == ["failed", "done", "done"]
+    assert lines[1].endswith("out_of_memory")
+    assert lines[2].endswith(f"{second} (+1)")
+    assert lines[3].endswith(str(first))
+    assert [line.index("flux1-schnell") for line in lines[1:]] == [lines[0].index("MODEL")] * 3
+
+
+def test_json_tells_the_prompt_and_all_pictures(command: Command):
+    path = draw(command, "ein Fuchs", seed=4, batch_size=2)
+    (job,) = command("jobs", "--json").json
+    assert (job["status"], job["prompt"], job["seed"], job["engine"]) == ("done", "ein Fuchs", 4, "comfyui")
+    assert len(job["images"]) == 2
+    assert job["images"][0]["path"] == str(path)
+    assert job["created"][10] == "T"
+
+
+def test_failed_and_running_choose(command: Command, comfyui: ComfyUIServer):
+    draw(command)
+    comfyui.fail("out_of_memory")
+    command("generate", "x")
+    assert [job["status"] for job in command("jobs", "--failed", "--json").json] == ["failed"]
+    assert command("jobs", "--running", "--json").json == []
+    assert len(command("jobs", "--limit", 1, "--json").json) == 1
+
+
+@pytest.mark.parametrize("words", [("--running", "--failed"), ("--limit", "0")])
+def test_what_makes_no_sense_is_refused(command: Command, words: tuple[str, ...]):
+    run = command("jobs", *words)
+    assert (run.code, run.out) == (2, "")
+    assert words[0] in run.err
+
+
+def test_a_journal_that_cannot_be_read_is_told(command: Command, tmp_path: Path):
+    draw(command)
+    with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3")) as file:
+        file.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    run = command("jobs", "--json")
+    assert run.code == 1
+    assert run.json["error"]["code"] == "journal_unusable"
+
+
+def test_a_picture_written_elsewhere_is_listed_where_it_is(command: Command, tmp_path: Path):
+    draw(command, output=tmp_path / "fox.png")
+    assert command("jobs", "--json").json[0]["images"][0]["path"] == str(tmp_path / "fox.png")
+
+
+# -- prune --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("comfyui_off")
+def test_pruning_without_a_limit_is_refused(command: Command):
+    run = command("jobs", "prune")
+    assert run.code == 2
+    assert "IMAGE_GEN_KEEP_DAYS" in run.err
+
+
+@pytest.mark.parametrize("words", [("--keep-days", "0"), ("--keep-days", "-1"), ("--max-bytes", "0")])
+def test_a_limit_that_would_delete_all_is_refused(command: Command, words: tuple[str, ...]):
+    path = draw(command)
+    assert command("jobs", "prune", *words).code == 2
+    assert path.exists()
+
+
+def test_old_pictures_and_their_jobs_go(command: Command):
+    old, new = age(draw(command), 31), draw(command)
+    run = command("jobs", "prune", "--keep-days", 30)
+    assert (run.code, run.paths) == (0, [old])
+    assert run.err == "Deleted: files: 1 (0.0 MB), jobs: 1.\n"
+    assert (old.exists(), new.exists()) == (False, True)
+    assert [job["images"][0]["path"] for job in command("jobs", "--json").json] == [str(new)]
+
+
+def test_a_dry_run_changes_nothing(command: Command):
+    old = age(draw(command), 31)
+    run = command("jobs", "prune", "--keep-days", 30, "--dry-run")
+    assert run.paths == [old]
+    assert run.err.startswith("Would be deleted: files: 1")
+    assert old.exists()
+    assert len(command("jobs", "--json").json) == 1
+
+
+def test_the_settings_are_the_limits_and_options_win(command: Command):
+    old = age(draw(command), 31)
+    assert command("jobs", "prune", "--keep-days", 40, IMAGE_GEN_KEEP_DAYS=30).paths == []
+    facts = command("jobs", "prune", "--json", IMAGE_GEN_KEEP_DAYS=30).json
+    assert [file["path"] for file in facts["deleted"]] == [str(old)]
+    assert (facts["jobs"], facts["dry_run"]) == (1, False)
+
+
+def test_a_server_with_a_limit_cleans_up_after_each_picture_but_never_that_one(command: Command, tmp_path: Path):
+    first = draw(command)
+    second = draw(command)
+    stranger = tmp_path / "pictures" / "holiday.png"
+    stranger.write_bytes(b"x" * 1000)
+    third = command("generate", "c", "--width", 64, "--height", 64, IMAGE_GEN_MAX_BYTES=1).paths[0]
+    assert [path.exists() for path in (first, second, third, stranger)] == [False, False, True, True]
+
+
+# -- cancel -------------------------------------------------------------------------------------------------------
+
+
+def test_cancelling_a_finished_job_tells_where_it_lies_and_exits_1(command: Command):
+    path = draw(command)
+    prompt_id = command("jobs", "--json").json[0]["prompt_id"]
+    run = command("cancel", prompt_id)
+    assert (run.code, run.paths) == (1, [path])
+
+
+def test_cancelling_a_job_of_another_client_is_refused(command: Command, comfyui: ComfyUIServer):
+    comfyui.hold("step:1")
+    body = {"prompt": graph(), "prompt_id": "theirs"}
+    httpx2.post(f"{comfyui.url}/prompt", json=body).raise_for_status()
+    comfyui.wait_reached("step:1")
+    run = command("cancel", "theirs", "--json")
+    assert (run.code, run.json["error"]["code"]) == (1, "job_of_another")
+    assert comfyui.interrupted == []
+    comfyui.release("step:1")
+
+
+def test_cancelling_what_nobody_knows(command: Command):
+    assert command("cancel", "nope").code == 1
