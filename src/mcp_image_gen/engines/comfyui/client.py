@@ -57,6 +57,8 @@ class ComfyUIClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._asking:
+            self._asking.cancel()
         await self.http.aclose()
 
     async def system_stats(self) -> dict[str, Any]:
@@ -72,7 +74,8 @@ class ComfyUIClient:
     async def queue(self) -> dict[str, Any]:
         """Return `queue_running` and `queue_pending`; jobs that ask at the same time get one answer."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._quickly("/queue"))
+            self._asking = asyncio.create_task(self._quickly("/queue"), name="comfyui-queue")
+            self._asking.add_done_callback(_retrieve)  # whoever asked may be gone by then
         return await asyncio.shield(self._asking)
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
@@ -227,3 +230,9 @@ class ComfyUIClient:
                 hint="COMFYUI_URL must be the address of ComfyUI itself, not of a login page or another program.",
             )
         return body
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at how the task ended, so that asyncio does not complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
