@@ -1,8 +1,10 @@
 """The test ComfyUI in a process of its own: photo-like pictures, and a line of JSON for what happened when.
 
-Times are of the system's monotonic clock, which all processes share.
+Times are of the system's monotonic clock, which all processes share. With --load it draws a picture of noise for each
+seed, as quickly as it can, tells nothing and forgets everything soon.
 """
 
+import argparse
 import io
 import json
 import random
@@ -42,10 +44,6 @@ class Requests(list):
             tell("request", method=seen.method, path=seen.path)
 
 
-def draw(width: int, height: int, seed: int, prompt: str, index: int) -> bytes:
-    return photo(width, height)
-
-
 STEP_SECONDS = 0.02  #: quicker than any GPU, slow enough that one step's messages are told before the next
 
 
@@ -58,14 +56,53 @@ class ToldFiles(Files):
         return name
 
 
-def main() -> None:
+def noise(width: int, height: int, seed: int) -> bytes:
+    """Return a PNG that is another one for each seed, 3 bytes a pixel, made in a millisecond or two."""
+    buffer = io.BytesIO()
+    pixels = random.Random(seed).randbytes(width * height * 3)
+    Image.frombytes("RGB", (width, height), pixels).save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()
+
+
+class Forgetful(list):
+    """Keeps nothing."""
+
+    def extend(self, several) -> None:
+        pass
+
+
+class FewFiles(Files):
+    """Keeps the newest pictures, more than calls are in flight."""
+
+    def save(self, kind: str, prefix: str, data: bytes) -> str:
+        folder = self.folder(kind)
+        while len(folder) >= 200:
+            del folder[next(iter(folder))]
+        return super().save(kind, prefix, data)
+
+
+def telling() -> ComfyUIServer:
     for side in (1024, 512):
         photo(side, side)
-    server = ComfyUIServer(picture=draw, step_seconds=STEP_SECONDS)
+    server = ComfyUIServer(picture=lambda width, height, *_: photo(width, height), step_seconds=STEP_SECONDS)
     server.requests = Requests()
     server.files = ToldFiles()
+    return server
+
+
+def forgetful(step_seconds: float) -> ComfyUIServer:
+    server = ComfyUIServer(picture=lambda width, height, seed, *_: noise(width, height, seed), step_seconds=step_seconds)
+    server.requests, server.prompts = Forgetful(), Forgetful()
+    server.files = FewFiles()
+    return server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--load", type=float, metavar="SECONDS", help="draw noise, one step in so many seconds")
+    load = parser.parse_args().load
     sys.setswitchinterval(0.0005)  # its worker must not keep its own event loop waiting: that time is not ours
-    with server:
+    with telling() if load is None else forgetful(load) as server:
         tell("ready", url=server.url)
         sys.stdin.read()  # until the bench closes it
 

@@ -52,6 +52,10 @@ class Entry:
         """The pictures that are on disk, by index."""
         return {image.index: image for image in self.job.images}
 
+    def retire(self) -> None:
+        """Let go of the tasks that have ended: each holds the context of the call that began it."""
+        self.task = self._writing = None
+
     def update(self, **changes: Any) -> None:
         """Change the job and tell the watchers."""
         self.job = replace(self.job, **changes)

@@ -105,6 +105,7 @@ class JobRunner:
 
     def _run(self, entry: Entry, work: Work) -> None:
         entry.task = asyncio.create_task(self._finish(entry, work), name=f"job-{entry.prompt_id}")
+        entry.task.add_done_callback(lambda _: entry.retire())
 
     async def _finish(self, entry: Entry, work: Work) -> None:
         """Do the work and note how it ended."""
