@@ -3,8 +3,8 @@
     python -m bench [--rounds 15]
     python -m bench load [--jobs 1000] [--parallel 20] [--trace]
 
-The first measures what this server adds to one picture (bench/overhead.py), the second what many pictures do to the server
-(bench/load.py).
+The first measures what this server adds to one picture (bench/overhead.py), the second what many pictures do to the
+server (bench/load.py).
 """
 
 import argparse

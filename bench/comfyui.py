@@ -91,7 +91,7 @@ def telling() -> ComfyUIServer:
 
 
 def forgetful(step_seconds: float) -> ComfyUIServer:
-    server = ComfyUIServer(picture=lambda width, height, seed, *_: noise(width, height, seed), step_seconds=step_seconds)
+    server = ComfyUIServer(picture=lambda *what: noise(*what[:3]), step_seconds=step_seconds)
     server.requests, server.prompts = Forgetful(), Forgetful()
     server.files = FewFiles()
     return server

@@ -1,4 +1,4 @@
-"""The server as users start it, with a window: the bench asks for its tasks and objects through a connection of its own.
+"""The server as users start it, with a window: the bench asks for its tasks and objects by a connection of its own.
 
 A task counts as alive until it has ended. What is asked for is answered by a thread, and only while it is asked for is
 the server kept from its work: 1 ms for tasks, 0.2 s for objects.

@@ -1,8 +1,8 @@
-"""Many pictures through one server: does every caller get its own, does the server stay small, does it answer meanwhile?
+"""Many pictures through one server: does every caller get its own, does it stay small, does it answer meanwhile?
 
-One server process over stdio, the test ComfyUI in another one, a fixed number of calls in flight until all are done, and
-tools/list twice a second. After 100 jobs and after the last one the server is left in peace and measured at rest; in
-between it is measured at work. Then the same with calls that answer at once with a handle.
+One server process over stdio, the test ComfyUI in another one, a fixed number of calls in flight until all are done,
+and tools/list twice a second. After 100 jobs and after the last one the server is left in peace and measured at rest;
+in between it is measured at work. Then the same with calls that answer at once with a handle.
 """
 
 import base64
@@ -26,7 +26,7 @@ from bench.stdio import Server, in_folder, spawn
 from bench.table import Row, table
 
 SIDE = 256  #: pixels
-STEP_SECONDS = 0.0125  #: of the test ComfyUI, so that a picture of 4 steps takes 50 ms as on no GPU yet
+STEP_SECONDS = 0.0125  #: of the test ComfyUI: a picture of 4 steps takes 50 ms, quicker than any GPU
 WARM_UP = 100  #: jobs after which the server has what it needs
 EVERY = 50  #: jobs between two samples
 PAUSE = 0.5  #: seconds between two tools/list
@@ -253,7 +253,8 @@ def _rows(name: str, seen: dict[str, Any], jobs: int) -> list[Row]:
         (f"{name}threads at rest", both("threads"), "-"),
         (
             f"{name}tools/list meanwhile",
-            f"median {asked['median']:.1f} ms, max {asked['max']:.1f} (at rest {quiet['median']:.1f}, {quiet['max']:.1f})",
+            f"median {asked['median']:.1f} ms, max {asked['max']:.1f} "
+            f"(at rest {quiet['median']:.1f}, {quiet['max']:.1f})",
             "max < 50 ms",
         ),
         (
