@@ -29,14 +29,15 @@ async def engine() -> SteeredEngine:
 @pytest.fixture
 async def make(engine: SteeredEngine, tmp_path: Path) -> AsyncIterator[Callable[..., JobRunner]]:
     made: list[JobRunner] = []
+    journals: list[Journal] = []
 
     def runner(timeout_seconds: float = 60) -> JobRunner:
-        journal = Journal(tmp_path / "state")
-        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), journal, timeout_seconds=timeout_seconds))
+        journals.append(Journal(tmp_path / "state"))
+        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), journals[-1], timeout_seconds=timeout_seconds))
         return made[-1]
 
     yield runner
-    for each in made:
+    for each in (*made, *journals):
         await each.aclose()
 
 
