@@ -116,6 +116,19 @@ async def test_an_ended_job_is_told_once(runner: JobRunner, engine: SteeredEngin
     assert await runner.find(prompt_id) is done
 
 
+async def test_a_watcher_that_is_late_hears_of_the_end_all_the_same(runner: JobRunner, engine: SteeredEngine):
+    """It may take its time with each piece of news, while the job goes on and ends."""
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    seen = []
+    with anyio.fail_after(5):
+        async for job in runner.watch(prompt_id, seconds=60):
+            seen.append(job.status)
+            await ended(runner, prompt_id)
+            await anyio.wait_all_tasks_blocked()
+    assert seen[-1] == "done"
+
+
 async def test_a_watcher_that_leaves_does_not_disturb_the_others(runner: JobRunner, engine: SteeredEngine):
     prompt_id = runner.start(REQUEST)
     with anyio.move_on_after(0.01):

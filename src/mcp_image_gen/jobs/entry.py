@@ -52,6 +52,10 @@ class Entry:
         """The pictures that are on disk, by index."""
         return {image.index: image for image in self.job.images}
 
+    def has_news(self, seen: Job) -> bool:
+        """Return True if more will be told, or was told, than the snapshot `seen` says."""
+        return not seen.status.is_final and (self.task is not None or self.job.status.is_final)
+
     def retire(self) -> None:
         """Let go of the tasks that have ended: each holds the context of the call that began it."""
         self.task = self._writing = None

@@ -161,7 +161,7 @@ class JobRunner:
         try:
             job = entry.job
             yield job
-            while entry.task and not job.status.is_final and (left := deadline - time.monotonic()) > 0:
+            while entry.has_news(job) and (left := deadline - time.monotonic()) > 0:
                 try:
                     async with asyncio.timeout(min(left, heartbeat)):
                         job = await inbox.get()
