@@ -183,6 +183,7 @@ def test_a_job_left_running_by_one_process_is_returned_by_the_next(spawn, comfyu
     first.handshake()
     answer = first.ask("tools/call", DRAW)["content"][0]["text"]
     prompt_id = json.loads(answer.splitlines()[0])["prompt_id"]
+    comfyui.wait_reached("step:1", timeout=20)
     assert first.close() == (0, "")
     assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
     comfyui.release("step:1")

@@ -1,14 +1,22 @@
 """mcp-image-gen jobs, jobs prune and cancel: the journal and the folder, seen from the terminal."""
 
+import asyncio
+import errno
+import io
 import os
 import sqlite3
+import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from mcp_image_gen.app import App
+from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.settings import Settings
 from mcp_image_gen.storage.journal import STEPS
 from tests.cli.conftest import Command
 from tests.comfyui_server import ComfyUIServer
@@ -27,6 +35,34 @@ def draw(command: Command, prompt: str = "a fox", **options: object) -> Path:
 def age(path: Path, days: float) -> Path:
     os.utime(path, (time.time(), time.time() - days * DAY))
     return path
+
+
+def make_unusable(state: Path) -> None:
+    """Leave a journal that a newer version wrote."""
+    with closing(sqlite3.connect(state / "jobs.sqlite3")) as file:
+        file.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+
+
+@pytest.fixture
+def waiting(comfyui: ComfyUIServer, configure: Callable[..., Settings]) -> str:
+    """A job that waits behind another client's; the server that queued it has ended."""
+
+    async def begin() -> str:
+        opened = App(configure())
+        prompt_id = opened.runner.start(GenerationRequest(prompt="a fox", width=64, height=64))
+        await comfyui.until(lambda server: server.queue_remaining == 2)
+        await opened.aclose()
+        return prompt_id
+
+    comfyui.hold("step:1")
+    post_theirs(comfyui)
+    return asyncio.run(begin())
+
+
+def post_theirs(comfyui: ComfyUIServer) -> None:
+    """Let another client's job "theirs" run until it is held."""
+    httpx2.post(f"{comfyui.url}/prompt", json={"prompt": graph(), "prompt_id": "theirs"}).raise_for_status()
+    comfyui.wait_reached("step:1")
 
 
 @pytest.fixture
@@ -76,6 +112,26 @@ def test_failed_and_running_choose(command: Command, comfyui: ComfyUIServer):
     assert len(command("jobs", "--limit", 1, "--json").json) == 1
 
 
+def test_running_lists_a_job_that_waits_at_the_engine(command: Command, waiting: str):
+    draws = command("jobs", "--running", "--json").json
+    assert [(job["prompt_id"], job["status"], job["images"]) for job in draws] == [(waiting, "queued", [])]
+
+
+def test_json_is_ascii_whatever_the_prompt(command: Command, monkeypatch: pytest.MonkeyPatch):
+    """A pipe on Windows takes a few hundred characters only."""
+    draw(command, "狐")
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert command("jobs", "--json").code == 0
+    pipe.seek(0)
+    assert "\\u72d0" in pipe.read()
+
+
+def test_a_limit_may_be_larger_than_any_journal(command: Command):
+    draw(command)
+    assert len(command("jobs", "--limit", 10**20, "--json").json) == 1
+
+
 @pytest.mark.parametrize("words", [("--running", "--failed"), ("--limit", "0")])
 def test_what_makes_no_sense_is_refused(command: Command, words: tuple[str, ...]):
     run = command("jobs", *words)
@@ -85,8 +141,7 @@ def test_what_makes_no_sense_is_refused(command: Command, words: tuple[str, ...]
 
 def test_a_journal_that_cannot_be_read_is_told(command: Command, tmp_path: Path):
     draw(command)
-    with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3")) as file:
-        file.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    make_unusable(tmp_path / "state")
     run = command("jobs", "--json")
     assert run.code == 1
     assert run.json["error"]["code"] == "journal_unusable"
@@ -132,6 +187,60 @@ def test_a_dry_run_changes_nothing(command: Command):
     assert len(command("jobs", "--json").json) == 1
 
 
+def test_a_picture_that_cannot_be_deleted_is_told_and_its_job_stays(command: Command, monkeypatch: pytest.MonkeyPatch):
+    old = age(draw(command), 31)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    run = command("jobs", "prune", "--keep-days", 30)
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith(f"Error: {old} cannot be deleted: {os.strerror(errno.EACCES)}.\n")
+    assert len(command("jobs", "--json").json) == 1
+
+
+def refuse(path: Path, **_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def test_a_job_goes_with_the_last_of_its_pictures(command: Command):
+    first = age(draw(command, batch_size=2), 31)
+    assert command("jobs", "prune", "--keep-days", 30).paths == [first]
+    (job,) = command("jobs", "--json").json
+    age(Path(job["images"][1]["path"]), 31)
+    command("jobs", "prune", "--keep-days", 30)
+    assert command("jobs", "--json").json == []
+
+
+def test_an_old_job_that_never_had_a_picture_is_forgotten(command: Command, comfyui: ComfyUIServer):
+    comfyui.fail("out_of_memory")
+    command("generate", "x")
+    assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 1
+    assert command("jobs", "--json").json == []
+
+
+def test_an_old_job_whose_picture_lies_elsewhere_is_remembered(command: Command, tmp_path: Path):
+    draw(command, output=tmp_path / "fox.png")
+    assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 0
+    assert len(command("jobs", "--json").json) == 1
+
+
+def test_a_job_that_has_not_ended_is_never_forgotten(command: Command, waiting: str):
+    assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 0
+    assert [job["prompt_id"] for job in command("jobs", "--json").json] == [waiting]
+
+
+def test_an_output_folder_that_cannot_be_listed_is_told(command: Command, tmp_path: Path):
+    (tmp_path / "pictures").write_text("no folder")
+    run = command("jobs", "prune", "--keep-days", 30, "--json")
+    assert (run.code, run.json["error"]["code"]) == (1, "output_not_writable")
+
+
+def test_pruning_with_an_unusable_journal_deletes_pictures_and_tells(command: Command, tmp_path: Path):
+    old = age(draw(command), 31)
+    make_unusable(tmp_path / "state")
+    run = command("jobs", "prune", "--keep-days", 30)
+    assert (run.code, run.paths, old.exists()) == (1, [old], False)
+    assert "a newer mcp-image-gen wrote it" in run.err
+
+
 def test_the_settings_are_the_limits_and_options_win(command: Command):
     old = age(draw(command), 31)
     assert command("jobs", "prune", "--keep-days", 40, IMAGE_GEN_KEEP_DAYS=30).paths == []
@@ -149,7 +258,32 @@ def test_a_server_with_a_limit_cleans_up_after_each_picture_but_never_that_one(c
     assert [path.exists() for path in (first, second, third, stranger)] == [False, False, True, True]
 
 
+def test_a_server_with_a_limit_removes_what_a_killed_one_left_half_written(command: Command, tmp_path: Path):
+    draw(command)
+    part = tmp_path / "pictures" / f".{'0a' * 16}.part"
+    part.write_bytes(b"x")
+    age(part, 1)
+    command("generate", "b", "--width", 64, "--height", 64, IMAGE_GEN_KEEP_DAYS=30)
+    assert not part.exists()
+
+
+def test_a_folder_that_cannot_be_cleaned_up_costs_no_picture(
+    command: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(os, "scandir", refuse)
+    run = command("generate", "b", "--width", 64, "--height", 64, IMAGE_GEN_KEEP_DAYS=30)
+    assert (run.code, run.paths[0].is_file()) == (0, True)
+    assert "cannot be cleaned up" in caplog.text
+
+
 # -- cancel -------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_another_server_left_waiting_is_cancelled(command: Command, comfyui: ComfyUIServer, waiting: str):
+    run = command("cancel", waiting)
+    assert (run.code, run.out, run.err) == (0, "", f"cancelled: The job {waiting} was cancelled.\n")
+    assert (comfyui.deleted, comfyui.interrupted) == ([waiting], [])
+    assert [job["prompt_id"] for job in command("jobs", "--failed", "--json").json] == [waiting]
 
 
 def test_cancelling_a_finished_job_tells_where_it_lies_and_exits_1(command: Command):
@@ -157,13 +291,12 @@ def test_cancelling_a_finished_job_tells_where_it_lies_and_exits_1(command: Comm
     prompt_id = command("jobs", "--json").json[0]["prompt_id"]
     run = command("cancel", prompt_id)
     assert (run.code, run.paths) == (1, [path])
+    assert run.err.endswith("Not cancelled: the job was done before.\n")
 
 
 def test_cancelling_a_job_of_another_client_is_refused(command: Command, comfyui: ComfyUIServer):
     comfyui.hold("step:1")
-    body = {"prompt": graph(), "prompt_id": "theirs"}
-    httpx2.post(f"{comfyui.url}/prompt", json=body).raise_for_status()
-    comfyui.wait_reached("step:1")
+    post_theirs(comfyui)
     run = command("cancel", "theirs", "--json")
     assert (run.code, run.json["error"]["code"]) == (1, "job_of_another")
     assert comfyui.interrupted == []

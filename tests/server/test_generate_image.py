@@ -89,7 +89,7 @@ async def test_progress_tells_the_place_in_the_queue(caller: Caller, comfyui: Co
 
 async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_later(connect, comfyui: ComfyUIServer):
     """The answer names the next call to make; that call brings the picture."""
-    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0.2)
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=1)
     comfyui.hold("step:2")
     answer = await caller.generate(seed=3)
     assert answer.facts["status"] == "running"

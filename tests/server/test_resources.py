@@ -171,7 +171,7 @@ async def test_a_file_that_is_gone_here_and_at_comfyui_is_told_with_its_path(cal
     await anyio.to_thread.run_sync(comfyui.restart)
     error = await error_of(caller, f"image://{facts['prompt_id']}/0")
     assert error == (
-        f"The picture is no longer at {facts['path']}, and {comfyui.url} does not have it either. "
+        f"The picture is no longer at {facts['path']}, and comfyui ({comfyui.url}) does not have it either. "
         "Call generate_image again (seed=5 draws the same picture)."
     )
 

@@ -59,6 +59,7 @@ def test_spared_pictures_stay_whatever_they_take(tmp_path: Path):
         "x20261122-102412-000_7.png",
         "20261122-102412-000_seed.png",
         "20261122-102412_7.png",
+        "20261122-102412-000_\N{ARABIC-INDIC DIGIT SEVEN}.png",
         ".0123.part",
         "0123456789abcdef0123456789abcdef.part",
     ],

@@ -45,7 +45,8 @@ app = CommandLine(
         "  mcp-image-gen doctor\n"
         "  mcp-image-gen models --json\n"
         "  mcp-image-gen jobs --failed\n"
-        "  mcp-image-gen jobs prune --keep-days 30 --dry-run\n\n"
+        "  mcp-image-gen jobs prune --keep-days 30 --dry-run\n"
+        "  mcp-image-gen cancel 84e1a8c0-76d5-4f0a-b3b6-eaf8cb7d9f0d\n\n"
         "MCP clients start it without arguments; it then speaks MCP over stdin and stdout. Settings come from the "
         "environment: COMFYUI_URL, IMAGE_OUTPUT_DIR, IMAGE_GEN_* (see the README)."
     ),
@@ -216,6 +217,10 @@ def cancel(prompt_id: str, *, common: Common | None = None) -> int:
     async def withdraw(opened: App) -> int:
         job = await opened.runner.cancel(prompt_id)
         _report(job, as_json=common.json)
+        if not common.json and job.status is JobStatus.DONE:
+            show.talk.print("Not cancelled: the job was done before.")
+        elif not common.json and not job.status.is_final:
+            show.talk.print("Not cancelled yet: the engine has not let go of it.")
         return 0 if job.status is JobStatus.CANCELLED else FAILED
 
     return _run(common, withdraw)

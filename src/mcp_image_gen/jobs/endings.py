@@ -84,9 +84,12 @@ def loss(job: Job, engine: Engine) -> ImageGenError:
     again = "Call generate_image again" + (f" (seed={seed} draws the same picture)." if seed is not None else ".")
     if job.images:
         gone = ", ".join(str(image.path) for image in job.images)
-        return PictureGone(f"The picture is no longer at {gone}, and {engine.url} does not have it either.", hint=again)
+        where = f"{engine.name} ({engine.url})"
+        return PictureGone(f"The picture is no longer at {gone}, and {where} does not have it either.", hint=again)
     reason = "it was restarted, or its queue was cleared"
-    return GenerationLost(f"The engine at {engine.url} no longer knows the job {job.prompt_id}: {reason}.", hint=again)
+    return GenerationLost(
+        f"The engine {engine.name} ({engine.url}) no longer knows the job {job.prompt_id}: {reason}.", hint=again
+    )
 
 
 def elsewhere(job: Job, engine: Engine) -> PromptUnknown:

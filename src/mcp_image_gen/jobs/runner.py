@@ -254,6 +254,8 @@ class JobRunner:
                 logger.info("job %s is left for later: %s", job.prompt_id, error)
                 self._next_recovery = 0.0  # the next call tries again
                 return
+            except Exception:  # one odd job must not keep the others from being looked after
+                logger.exception("job %s could not be looked after", job.prompt_id)
 
     # -- cancelling -----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.model import ModelCatalog
 from mcp_image_gen.settings import Settings
 from mcp_image_gen.storage.images import OutputFolder
-from mcp_image_gen.storage.previews import Preview, render
+from mcp_image_gen.storage.previews import TEXT_BYTES, Preview, render
 
 MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
@@ -112,7 +112,8 @@ def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
 def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:
     """Add the picture as far as it is drawn, where the engine shows it."""
     preview = job.progress.preview if job.progress else None
-    if preview and settings.inline_format != "none":
+    fits = preview and (len(preview) + 2) // 3 * 4 + TEXT_BYTES <= settings.inline_max_bytes
+    if preview and fits and settings.inline_format != "none":
         kind = "png" if preview.startswith(b"\x89PNG") else "jpeg"
         answer.content.append(Image(data=preview, format=kind).to_image_content())
     return answer

@@ -11,7 +11,7 @@ from mcp_image_gen.storage.images import EXTENSIONS, PART
 DAY = 86_400.0  #: seconds
 STALE_PART_SECONDS = 3_600.0  #: a file that is still being written is younger
 #: Only what this program named itself is ever looked at: `{timestamp}_{seed}.png`, and the file it is written to first.
-PICTURE = re.compile(rf"\d{{8}}-\d{{6}}-\d{{3}}_(\d{{1,20}}|random)\.({'|'.join(EXTENSIONS.values())})")
+PICTURE = re.compile(rf"\d{{8}}-\d{{6}}-\d{{3}}_(\d{{1,20}}|random)\.({'|'.join(EXTENSIONS.values())})", re.ASCII)
 UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PART)}")
 
 
@@ -51,6 +51,9 @@ def leftovers(
         max_bytes: then the oldest go until the rest takes no more; None is no limit.
         now: seconds since 1970. A picture from the future (the clock was set back) is new.
         spare: pictures to keep whatever their age; they count for `max_bytes`.
+
+    Raises:
+        OSError: the folder cannot be listed.
     """
     pictures, parts = _ours(folder)
     found = [_leftover(file, now, "left half written") for file in parts if now - file.mtime > STALE_PART_SECONDS]

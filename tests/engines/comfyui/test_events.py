@@ -10,6 +10,7 @@ from mcp_image_gen.engines.comfyui.events import (
     NodeRunning,
     Started,
     Step,
+    graph_of,
     parse_history,
     parse_message,
     pick_images,
@@ -184,6 +185,17 @@ def test_the_recorded_queue_tells_what_runs_and_who_waits_where():
 def test_places_go_by_number_not_by_the_order_of_the_list():
     queue = {"queue_running": [], "queue_pending": [[3, "c"], [-2.0, "front"], [1, "a"]]}
     assert [queue_place(queue, p) for p in ("front", "a", "c")] == [1, 2, 3]
+
+
+def test_odd_items_of_a_queue_are_passed_over():
+    odd: list[object] = [None, "a", {}, [], [1], [None, "a"], ["1", "a"]]
+    queue = {"queue_running": odd, "queue_pending": [*odd, [2, "b", {}, {}, []], [1, 7], [1, "a"]]}
+    assert (queue_place(queue, "a"), queue_place(queue, "b")) == (2, 3)
+
+
+@pytest.mark.parametrize("item", [None, "x", [], [1, "a"], [1, "a", None], {"2": {}}])
+def test_an_odd_item_has_no_graph(item: object):
+    assert graph_of(item) is None
 
 
 @pytest.mark.parametrize("queue", [{}, {"queue_running": None, "queue_pending": None}])

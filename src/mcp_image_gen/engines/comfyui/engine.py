@@ -22,7 +22,14 @@ from mcp_image_gen.domain.model import ModelCatalog
 from mcp_image_gen.domain.request import GenerationRequest, draw_seed
 from mcp_image_gen.engines.comfyui import graph as graphs
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient
-from mcp_image_gen.engines.comfyui.events import Outcome, is_whole_png, parse_history, pick_images
+from mcp_image_gen.engines.comfyui.events import (
+    Outcome,
+    graph_of,
+    is_whole_png,
+    parse_history,
+    pick_images,
+    queue_items,
+)
 from mcp_image_gen.engines.comfyui.failures import rejection
 from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
 from mcp_image_gen.engines.comfyui.follow import Follower
@@ -33,6 +40,7 @@ from mcp_image_gen.engines.comfyui.queueing import send, withdraw
 from mcp_image_gen.engines.comfyui.socket import EventStream
 from mcp_image_gen.settings import Settings
 
+QUEUE = ("queue_running", "queue_pending")
 OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
 MAX_FILES = 16  #: of one job, the largest batch_size
 UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
@@ -166,15 +174,14 @@ class ComfyUIEngine:
 
     async def recall(self, prompt_id: str) -> Plan | None:
         """Return what the graph in ComfyUI's queue or history tells of a job that this object does not follow."""
-        queue = await self._client.queue()
-        items = [*(queue.get("queue_running") or []), *(queue.get("queue_pending") or [])]
-        item = next((i for i in items if i[1] == prompt_id), None)
-        if item is None:
-            entry = await self._client.history(prompt_id)
-            item = entry.get("prompt") if entry else None
-        if item is None:
+        items = queue_items(await self._client.queue(), *QUEUE)
+        item: object = next((i for i in items if i[1] == prompt_id), None)
+        if item is None and (entry := await self._client.history(prompt_id)):
+            item = entry.get("prompt")
+        graph = graph_of(item)
+        if graph is None:
             return UNTOLD if await self._find_files(prompt_id) else None
-        graph = self._graphs[prompt_id] = item[2]
+        self._graphs[prompt_id] = graph
         values = graphs.read(graph)
         model = values.get("checkpoint") or values.get("diffusion_model") or "unknown"
         return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
@@ -204,8 +211,7 @@ class ComfyUIEngine:
 
     async def waiting(self) -> int:
         """Return the length of ComfyUI's queue."""
-        queue = await self._client.queue()
-        return len(queue.get("queue_running") or []) + len(queue.get("queue_pending") or [])
+        return len(queue_items(await self._client.queue(), *QUEUE))
 
     async def models(self) -> ModelCatalog:
         """Return what the server has now; nothing is remembered from earlier calls."""

@@ -1,7 +1,7 @@
 """What ComfyUI says, turned into values: WebSocket messages, history entries, the queue. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,10 +165,22 @@ def queue_place(queue: Mapping[str, Any], prompt_id: str) -> int | None:
 
     Pending items come in heap order; ComfyUI runs the lowest number first.
     """
-    if any(item[1] == prompt_id for item in queue.get("queue_running") or []):
+    if any(item[1] == prompt_id for item in queue_items(queue, "queue_running")):
         return 0
-    pending = sorted((item[0], item[1]) for item in queue.get("queue_pending") or [])
+    pending = sorted((item[0], str(item[1])) for item in queue_items(queue, "queue_pending"))
     return next((place for place, item in enumerate(pending, 1) if item[1] == prompt_id), None)
+
+
+def queue_items(queue: Mapping[str, Any], *parts: str) -> list[Sequence[Any]]:
+    """Return the items [number, prompt_id, graph, ...] of these parts of the queue; odd ones are passed over."""
+    found = (item for part in parts for item in queue.get(part) or [])
+    return [item for item in found if isinstance(item, list | tuple) and len(item) > 1 and _is_number(item[0])]
+
+
+def graph_of(item: object) -> dict[str, Any] | None:
+    """Return the graph of what queue and history keep of a prompt; None if it holds none."""
+    whole = isinstance(item, list | tuple) and len(item) > 2 and isinstance(item[2], dict)
+    return item[2] if whole else None  # type: ignore[index]
 
 
 def is_whole_png(data: bytes) -> bool:
