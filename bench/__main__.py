@@ -1,7 +1,7 @@
 """Measure and print a table, then JSON.
 
     python -m bench [--rounds 15]
-    python -m bench load [--jobs 1000] [--parallel 20] [--trace]
+    python -m bench load [--jobs 1000] [--parallel 20] [--step-seconds 0.0125] [--trace]
     python -m bench [--rounds 15] faults
 
 The first measures what this server adds to one picture (bench/overhead.py), the second what many pictures do to the
@@ -23,12 +23,19 @@ def main() -> None:
     more = commands.add_parser("load", help="many pictures through one server")
     more.add_argument("--jobs", type=int, default=1000, help="pictures in all (default: 1000)")
     more.add_argument("--parallel", type=int, default=20, help="calls in flight at a time (default: 20)")
+    more.add_argument(
+        "--step-seconds",
+        type=float,
+        default=load.STEP_SECONDS,
+        help="a step of ComfyUI, of 4; with 0 this server sets the pace (default: %(default)s)",
+    )
     more.add_argument("--trace", action="store_true", help="tell which lines hold more memory at the end; slow")
     commands.add_parser("faults", help="a broken WebSocket, a restart of ComfyUI")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if given.command == "load":
-            found, shown = load.measure(folder, given.jobs, given.parallel, trace=given.trace), load.in_table
+            pace = {"step_seconds": given.step_seconds, "trace": given.trace}
+            found, shown = load.measure(folder, given.jobs, given.parallel, **pace), load.in_table
         elif given.command == "faults":
             found, shown = faults.measure(folder, given.rounds), faults.in_table
         else:

@@ -10,6 +10,7 @@ import os
 import threading
 import tracemalloc
 from collections import Counter
+from functools import cache
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
@@ -52,14 +53,9 @@ def memory() -> dict[str, int]:
 LOOKS = {"tasks": tasks, "objects": objects, "memory": memory}
 
 
+@cache
 def _loop() -> asyncio.AbstractEventLoop:
-    global _found
-    if _found is None:
-        _found = next(o for o in gc.get_objects() if isinstance(o, asyncio.AbstractEventLoop) and o.is_running())
-    return _found
-
-
-_found: asyncio.AbstractEventLoop | None = None
+    return next(o for o in gc.get_objects() if isinstance(o, asyncio.AbstractEventLoop) and o.is_running())
 
 
 def _answer(connection: Connection) -> None:

@@ -26,7 +26,7 @@ from bench.stdio import Server, in_folder, spawn
 from bench.table import Row, table
 
 SIDE = 256  #: pixels
-STEP_SECONDS = 0.0125  #: of the test ComfyUI: a picture of 4 steps takes 50 ms, quicker than any GPU
+STEP_SECONDS = 0.0125  #: of the test ComfyUI unless told: a picture of 4 steps takes 50 ms, quicker than any GPU
 WARM_UP = 100  #: jobs after which the server has what it needs
 EVERY = 50  #: jobs between two samples
 PAUSE = 0.5  #: seconds between two tools/list
@@ -37,13 +37,14 @@ KEEPALIVE_SECONDS = 6.0  #: after so long the server's idle connections to Comfy
 LINES = 12  #: told of what grew most
 
 
-def measure(folder: str, jobs: int, parallel: int, *, trace: bool) -> dict[str, Any]:
+def measure(folder: str, jobs: int, parallel: int, *, step_seconds: float, trace: bool) -> dict[str, Any]:
     """Return what was seen, with calls that wait for their picture and with calls that end with a handle."""
-    with ComfyUI("--load", str(STEP_SECONDS)) as comfyui:
+    with ComfyUI("--load", str(step_seconds)) as comfyui:
         variants = {"waiting": {}, "handles": {"IMAGE_GEN_WAIT_SECONDS": "0"}}
         return {
             "jobs": jobs,
             "parallel": parallel,
+            "step_seconds": step_seconds,
             **{name: run(comfyui, f"{folder}/{name}", jobs, parallel, trace, more) for name, more in variants.items()},
         }
 
@@ -55,9 +56,9 @@ def run(comfyui: ComfyUI, folder: str, jobs: int, parallel: int, trace: bool, mo
         load = Load(server, window, parallel)
         spent = comfyui.cpu_seconds()
         load.draw(min(WARM_UP, jobs))
-        early = load.at_rest(trace=trace)
+        early, early_objects, early_bytes = load.at_rest(trace=trace)
         load.draw(max(0, jobs - WARM_UP))
-        late = load.at_rest(trace=trace)
+        late, late_objects, late_bytes = load.at_rest(trace=trace)
         with asked_meanwhile(server) as quiet:
             time.sleep(20 * PAUSE)
         return {
@@ -72,8 +73,8 @@ def run(comfyui: ComfyUI, folder: str, jobs: int, parallel: int, trace: bool, mo
             "rest_late": late,
             "at_work": load.samples,
             "at_work_kb_per_job": slope(load.samples),
-            "grown": grown(early["objects"], late["objects"]),
-            "grown_memory": grown(early["memory"], late["memory"]),
+            "grown_objects": grown(early_objects, late_objects),
+            "grown_bytes": grown(early_bytes, late_bytes),
         }
 
 
@@ -128,22 +129,22 @@ class Load:
         return {
             "jobs": self._drawn,
             "rss_mb": statistics.median(rss),
-            "descriptors": self.server.usage.num_fds(),
+            "descriptors": self.server.descriptors(),
             "threads": self.server.usage.num_threads(),
             "tasks": self.window.ask("tasks"),
         }
 
-    def at_rest(self, *, trace: bool) -> dict[str, Any]:
-        """Return how large the server is when it does nothing and has parted with connections that are of no use."""
+    def at_rest(self, *, trace: bool) -> tuple[dict[str, Any], dict[str, int], dict[str, int]]:
+        """Return a sample of the server when it does nothing, its objects by type, and if wanted its bytes by line."""
         self._come_to_rest()
         time.sleep(KEEPALIVE_SECONDS)
-        self._tool("list_available_models", {})
+        # Has it ask ComfyUI over one connection, and part with the others.
+        self._tool("get_generation_status", {"prompt_id": "nobody"})
         self._come_to_rest()
-        return self._sample() | {
-            "cpu_seconds": self.server.cpu_seconds(),
-            "objects": self.window.ask("objects"),
-            "memory": self.window.ask("memory") if trace else {},
-        }
+        sample = self._sample() | {"cpu_seconds": self.server.cpu_seconds()}
+        objects = self.window.ask("objects")
+        by_line = self.window.ask("memory") if trace else {}
+        return sample | {"objects": sum(objects.values()), "traced_mb": sum(by_line.values()) / 1e6}, objects, by_line
 
     def _come_to_rest(self) -> None:
         deadline = time.monotonic() + REST_SECONDS
@@ -211,7 +212,7 @@ def spread(seconds: list[float]) -> dict[str, float]:
 def slope(samples: list[dict[str, Any]]) -> float:
     """Return kB that a job adds to the memory at work: the line through the samples of the second half."""
     later = samples[len(samples) // 2 :]
-    if len(later) < 3:
+    if len(later) < 2:
         return 0.0
     return 1e3 * statistics.linear_regression([s["jobs"] for s in later], [s["rss_mb"] for s in later]).slope
 
@@ -232,20 +233,21 @@ def in_table(found: dict[str, Any]) -> str:
 def _rows(name: str, seen: dict[str, Any], jobs: int) -> list[Row]:
     early, late, work = seen["rest_early"], seen["rest_late"], seen["at_work"]
     asked, quiet = seen["tools_list_ms"], seen["tools_list_at_rest_ms"]
+    memory = "traced_mb" if late["traced_mb"] else "rss_mb"  # with --trace the process also holds its own notes
 
     def both(what: str) -> str:
-        return f"{early[what]} -> {late[what]} (at work up to {max(s[what] for s in work)})"
+        return f"{early[what]} -> {late[what]} (at work up to {max((s[what] for s in work), default=0)})"
 
     return [
         (f"{name}answers with their own picture", f"{seen['own_pictures']}", f"{jobs}"),
         (
             f"{name}memory at rest, job {early['jobs']} -> the end",
-            f"{early['rss_mb']:.1f} -> {late['rss_mb']:.1f} MB ({late['rss_mb'] - early['rss_mb']:+.1f})",
+            f"{early[memory]:.1f} -> {late[memory]:.1f} MB ({late[memory] - early[memory]:+.1f})",
             "< +10 MB",
         ),
         (
             f"{name}memory at work, second half",
-            f"{work[-1]['rss_mb']:.1f} MB ({seen['at_work_kb_per_job']:+.2f} kB a job)",
+            f"{work[-1]['rss_mb'] if work else 0:.1f} MB ({seen['at_work_kb_per_job']:+.2f} kB a job)",
             "-",
         ),
         (f"{name}descriptors at rest", both("descriptors"), "the same"),

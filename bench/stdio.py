@@ -62,6 +62,10 @@ class Server:
     def rss_bytes(self) -> int:
         return self.usage.memory_info().rss
 
+    def descriptors(self) -> int:
+        """Return how many files and connections are open; on Windows, how many handles."""
+        return self.usage.num_fds() if hasattr(self.usage, "num_fds") else self.usage.num_handles()
+
     def cpu_seconds(self) -> float:
         times = self.usage.cpu_times()
         return times.user + times.system
