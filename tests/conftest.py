@@ -13,7 +13,7 @@ from fastmcp import Client
 
 from mcp_image_gen.app import App
 from mcp_image_gen.engines.comfyui import follow
-from mcp_image_gen.jobs import runner
+from mcp_image_gen.jobs import withdrawal
 from mcp_image_gen.server import build_server
 from mcp_image_gen.settings import Settings, load_settings
 from tests.answers import Answer
@@ -50,7 +50,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)
     monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
-    monkeypatch.setattr(runner, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
-    GenerationCancelled,
     GenerationLost,
     GenerationTimeout,
     ImageGenError,
@@ -24,6 +23,7 @@ from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.generation import collect, generate
 from mcp_image_gen.jobs import endings
 from mcp_image_gen.jobs.entry import CANCELLING, Entry
+from mcp_image_gen.jobs.withdrawal import stop, withdraw
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.journal import Journal
 
@@ -31,9 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the journal again
 CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it goes on in the background
-SETTLE_SECONDS = 2.0  #: for the job's own task to hear that the engine has let go
 WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
-WITHDRAW_PAUSE = 0.5  #: before an engine that could not be told of a cancel is told again
 RECOVERY_SECONDS = 60.0  #: at least between two looks for jobs that no process has ended
 CLOSING_SECONDS = 5.0  #: for what is done after a job's end
 RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
@@ -279,39 +277,10 @@ class JobRunner:
                 hint="Cancel it there, or in ComfyUI's own window.",
             )
         if entry.withdrawal is None:
-            entry.withdrawal = asyncio.create_task(self._withdraw(entry), name=f"withdraw-{prompt_id}")
+            entry.withdrawal = asyncio.create_task(withdraw(self._engine, entry), name=f"withdraw-{prompt_id}")
             entry.progressed(Progress(status=entry.job.status, phase=CANCELLING))
         await asyncio.wait({entry.withdrawal}, timeout=seconds)
         return entry.job
-
-    async def _withdraw(self, entry: Entry) -> None:
-        """Have the engine let go of the job, and its own task note how it ended."""
-        if entry.job.plan is None and entry.task:  # nothing was sent
-            await _stop(entry.task)
-        trouble = ""
-        while entry.at_work:
-            try:
-                if await self._engine.cancel(entry.prompt_id):
-                    break
-            except ImageGenError as failure:
-                trouble = f"The engine could not be told: {failure}"
-                await asyncio.wait({entry.task}, timeout=WITHDRAW_PAUSE) if entry.task else None
-        if entry.task:
-            # One that is at the engine ends by itself, maybe with a picture; a request to queue it may be stuck.
-            await asyncio.wait({entry.task}, timeout=None if entry.at_engine else SETTLE_SECONDS)
-            await _stop(entry.task)
-        if not entry.job.status.is_final:
-            trouble = trouble or (await self._make_sure(entry) if entry.job.plan else "")
-            error = GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=trouble)
-            await entry.end(JobStatus.CANCELLED, error)
-
-    async def _make_sure(self, entry: Entry) -> str:
-        """Withdraw once more: a request that was cut off may have reached the engine meanwhile. Return what to tell."""
-        try:
-            await self._engine.cancel(entry.prompt_id)
-        except ImageGenError as failure:
-            return f"The engine could not be told: {failure}"
-        return ""
 
     # -- house-keeping --------------------------------------------------------------------------------
 
@@ -321,7 +290,7 @@ class JobRunner:
         if ending := [e.task for e in entries if e.task and e.job.status.is_final and not e.task.done()]:
             await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their pictures are told; they tidy up
         tasks = [self._recovery, *(t for e in entries for t in (e.task, e.withdrawal))]
-        await asyncio.gather(*(_stop(task) for task in tasks if task))
+        await asyncio.gather(*(stop(task) for task in tasks if task))
 
     def _add(self, job: Job) -> Entry:
         ended = [p for p, e in self._entries.items() if e.job.status.is_final]
@@ -335,10 +304,3 @@ class JobRunner:
             f"No job {prompt_id[:64]!r} is known here or at {self._engine.url}.",
             hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
         )
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    """Cancel the task and wait until it has ended."""
-    task.cancel()
-    if not task.done():
-        await asyncio.wait({task})
