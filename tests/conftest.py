@@ -13,9 +13,10 @@ from fastmcp import Client
 
 from mcp_image_gen.app import App
 from mcp_image_gen.engines.comfyui import follow
-from mcp_image_gen.jobs import withdrawal
+from mcp_image_gen.jobs import runner, withdrawal
 from mcp_image_gen.server import build_server
 from mcp_image_gen.settings import Settings, load_settings
+from mcp_image_gen.storage import journal
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
 
@@ -51,6 +52,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)
     monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
     monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(journal, "ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(runner, "HEARTBEAT_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 
+import anyio
 import anyio.lowlevel
 
 from mcp_image_gen.domain.engine import Engine
@@ -29,6 +30,7 @@ class SteeredEngine(Engine):
         self.withdrawn: list[str] = []
         self.let_go: set[str] = set()
         self.holds_on = 0  #: so many cancels find it busy
+        self.sending: anyio.Event | None = None  #: submitted jobs arrive when it is set
         self.others = 0  #: jobs of its other clients
         self.pictures: list[bytes | None] = [plain(16, 16)]  #: of every job; None is one that is gone
 
@@ -36,6 +38,8 @@ class SteeredEngine(Engine):
         return Plan(seed=request.seed, model="steered.safetensors", settings={"steps": 3}, notes=("a note",))
 
     async def submit(self, plan: Plan, prompt_id: str) -> None:
+        if self.sending:
+            await self.sending.wait()
         self.known.add(prompt_id)
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import warnings
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -286,6 +287,86 @@ async def test_a_job_that_another_process_queued_is_left_alone_when_its_time_is_
     job = await ended(runner, "theirs")
     assert (job.error.code, engine.withdrawn) == ("generation_timeout", [])
     assert "left alone" in job.error.message
+
+
+async def test_an_error_that_several_jobs_meet_names_each_its_own_id(runner: JobRunner, engine: SteeredEngine):
+    engine.failure = EngineUnreachable("It is off.")
+    ids = [runner.start(REQUEST) for _ in range(3)]
+    engine.steps(9)
+    hints = [(await ended(runner, prompt_id)).error.hint for prompt_id in ids]
+    assert [[prompt_id in hint for prompt_id in ids] for hint in hints] == [
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+
+
+async def test_a_failed_job_does_not_hold_its_request_in_memory(runner: JobRunner, engine: SteeredEngine):
+    """An init_image has many megabytes."""
+    engine.failure = OutOfMemory("No memory.")
+    prompt_id = runner.start(replace(REQUEST, init_image=b"x" * 1000))
+    engine.steps()
+    assert (await ended(runner, prompt_id)).error is engine.failure
+    assert engine.failure.__traceback__ is None
+
+
+# -- several processes --------------------------------------------------------------------------------
+
+
+async def test_a_job_that_another_process_is_about_to_send_is_neither_lost_nor_counted(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    engine.sending = anyio.Event()
+    one, other = make(), make()
+    prompt_id = one.start(REQUEST)
+    await reached_journal(other, prompt_id)
+    assert (await other.find(prompt_id)).status == "queued"
+    assert not any(entry.at_work for entry in other._entries.values())
+    engine.sending.set()
+    engine.steps()
+    assert (await ended(one, prompt_id)).status == "done"
+    assert (await other.find(prompt_id)).status == "done"
+
+
+async def test_a_job_that_is_cancelled_elsewhere_while_it_is_sent_is_taken_back(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    engine.sending = anyio.Event()
+    one, other = make(), make()
+    prompt_id = one.start(REQUEST)
+    await reached_journal(other, prompt_id)
+    assert (await other.cancel(prompt_id)).status == "cancelled"
+    before = len(engine.withdrawn)
+    engine.sending.set()
+    assert (await ended(one, prompt_id)).status == "cancelled"
+    assert len(engine.withdrawn) == before + 1
+    assert engine.followed == []
+
+
+async def test_a_job_that_another_process_looks_after_is_not_recovered(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    one, other = make(), make()
+    theirs = one.start(REQUEST)
+    engine.steps(1)
+    await reached(one, theirs, 1)
+    with pytest.raises(PromptUnknown):
+        await other.find("unknown")  # sets off the look for orphans
+    await anyio.wait_all_tasks_blocked()
+    assert theirs not in other._entries
+    await one.aclose()
+    async with asyncio.timeout(5):
+        while theirs not in other._entries:
+            await asyncio.sleep(0.01)
+    engine.steps()
+    assert (await ended(other, theirs)).status == "done"
+
+
+async def reached_journal(runner: JobRunner, prompt_id: str) -> None:
+    """Return when the job's plan is written down."""
+    async with asyncio.timeout(5):
+        while not ((job := await runner._journal.get(prompt_id)) and job.plan):
+            await asyncio.sleep(0.001)
 
 
 # -- remembering --------------------------------------------------------------------------------------

@@ -32,15 +32,27 @@ class Listener(Protocol):
         ...
 
     async def planned(self, plan: Plan) -> None:
-        """The engine knows what to draw; returns once that is written down, before anything is sent."""
+        """The engine knows what to draw; returns once that is written down, before anything is sent.
+
+        Raises:
+            GenerationCancelled: another process has cancelled it meanwhile.
+        """
         ...
 
-    def queued(self) -> None:
-        """The engine has taken the job: following it tells how it ends."""
+    async def queued(self) -> None:
+        """The engine has taken the job: following it tells how it ends.
+
+        Raises:
+            GenerationCancelled: another process has cancelled it meanwhile.
+        """
         ...
 
     def progressed(self, progress: Progress) -> None:
         """Something happened at the engine."""
+        ...
+
+    async def drawn(self) -> None:
+        """The pictures can be fetched; returns once it is known which of them another process has saved."""
         ...
 
     async def kept(self, image: SavedImage) -> None:
@@ -62,7 +74,7 @@ async def generate(engine: Engine, store: ImageStore, request: GenerationRequest
     plan = await engine.plan(request)
     await job.planned(plan)
     await engine.submit(plan, job.prompt_id)
-    job.queued()
+    await job.queued()
     await collect(engine, store, plan, job)
 
 
@@ -74,6 +86,7 @@ async def collect(engine: Engine, store: ImageStore, plan: Plan, job: Listener) 
     """
     async for progress in engine.follow(job.prompt_id):
         job.progressed(progress)
+    await job.drawn()
     origin = {"engine": engine.name, "prompt_id": job.prompt_id, "software": f"mcp-image-gen {__version__}"}
     provenance, seed = {**plan.settings, **origin}, plan.seed
     try:

@@ -52,10 +52,10 @@ async def test_each_of_many_waiting_calls_is_told_its_place(caller: Caller, comf
 async def test_jobs_that_ask_at_the_same_time_share_one_look_at_the_queue(caller: Caller, comfyui: ComfyUIServer):
     """The queue holds the graphs of all jobs: twenty copies of it a second would be much."""
     comfyui.fail("stalled", paths=("GET /queue",))
-    questions = [asyncio.ensure_future(caller.app.engine.waiting()) for _ in range(CALLS)]
+    questions = [asyncio.ensure_future(caller.app.engine._client.queue()) for _ in range(CALLS)]
     await comfyui.until(lambda server: bool(server.requests))
     comfyui.heal("stalled")
-    assert await asyncio.gather(*questions) == [0] * CALLS
+    assert await asyncio.gather(*questions) == [{"queue_running": [], "queue_pending": []}] * CALLS
     assert len(comfyui.requests) == 1
 
 

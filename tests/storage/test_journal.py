@@ -47,6 +47,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(**fields: Any) -> Job:
     asked = GenerationRequest(prompt="ein Fuchs 🦊", seed=2**64 - 1).to_dict()
+    if fields.get("status") is JobStatus.DONE:
+        fields.setdefault("images", (picture(),))
     return Job(**{"prompt_id": str(uuid.uuid4()), "engine": "comfyui", "url": "http://gpu", "asked": asked, **fields})
 
 
@@ -142,8 +144,41 @@ async def test_a_job_that_was_taken_for_lost_can_still_be_done(journal: Journal)
     written = job()
     await journal.add(written)
     for status in (JobStatus.LOST, JobStatus.RUNNING, JobStatus.DONE):
-        await journal.update(replace(written, status=status, ended=1.0))
+        await journal.update(replace(written, status=status, images=(picture(),), ended=1.0))
     assert (await journal.get(written.prompt_id)).status == "done"
+
+
+async def test_an_update_tells_whether_the_journal_took_it(journal: Journal):
+    written = job()
+    await journal.add(written)
+    assert await journal.update(replace(written, status=JobStatus.CANCELLED, ended=1.0))
+    assert not await journal.update(replace(written, plan=PLAN))
+
+
+async def test_a_job_is_looked_after_for_a_while_after_its_process_last_said_so(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+):
+    written = job()
+    await journal.add(written)
+    assert journal.is_looked_after(await journal.get(written.prompt_id))
+    await journal.touch([written.prompt_id], alive=False)
+    assert not journal.is_looked_after(await journal.get(written.prompt_id))
+    await journal.touch([written.prompt_id])
+    assert journal.is_looked_after(await journal.get(written.prompt_id))
+    monkeypatch.setattr(module, "ALIVE_SECONDS", 0)
+    assert not journal.is_looked_after(await journal.get(written.prompt_id))
+
+
+async def test_two_who_add_the_same_job_get_the_same_stamp(make: Callable[..., Journal]):
+    written = job()
+    assert await make(clock=lambda: 5.0).add(written) == await make(clock=lambda: 6.0).add(written) == 5000
+
+
+async def test_half_a_character_in_a_foreign_text_is_kept(journal: Journal):
+    written = job()
+    await journal.add(written)
+    await journal.update(replace(written, status=JobStatus.FAILED, error=OutOfMemory("file \udcff"), ended=1.0))
+    assert (await journal.get(written.prompt_id)).error.message == "file \udcff"
 
 
 async def test_forgotten_jobs_are_gone(journal: Journal):
@@ -288,12 +323,16 @@ async def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path):
     await journal.aclose()
 
 
-async def test_a_row_that_cannot_be_read_is_passed_over(journal: Journal):
+@pytest.mark.parametrize(
+    "odd",
+    ["images = 'nonsense'", "status = 'odd'", "error = '[1]'", "status = 'done'", "created = 1e300", "asked = '5'"],
+)
+async def test_a_row_that_cannot_be_read_is_passed_over(journal: Journal, odd: str):
     jobs = [job(), job()]
     for each in jobs:
         await journal.add(each)
     with contextlib.closing(sqlite3.connect(journal.path)) as hand:
-        hand.execute("UPDATE jobs SET images = 'nonsense', status = 'odd' WHERE prompt_id = ?", (jobs[0].prompt_id,))
+        hand.execute(f"UPDATE jobs SET {odd} WHERE prompt_id = ?", (jobs[0].prompt_id,))
         hand.commit()
     assert await journal.get(jobs[0].prompt_id) is None
     assert await journal.get(jobs[1].prompt_id) is not None

@@ -175,7 +175,7 @@ def generate(  # the field's words, all but one optional
             await opened.runner.cancel(prompt_id)
             raise
         if job.error:
-            raise job.error
+            raise job.error.anew()
         if output:
             job = show.move(job, output)
             await opened.journal.update(job)  # where the picture lies now

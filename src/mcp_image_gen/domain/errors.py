@@ -48,6 +48,12 @@ class ImageGenError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
+    def anew(self) -> "ImageGenError":
+        """Return the same error without a past: a raised one holds all frames that it went through."""
+        error = type(self)(self.message, hint=self.hint)
+        error.code = self.code
+        return error
+
     def to_dict(self) -> dict[str, str]:
         """Return code, message and hint, for JSON."""
         return {"code": self.code, "message": self.message, "hint": self.hint}

@@ -73,6 +73,7 @@ class Job:
     notes: tuple[str, ...] = ()  #: what the reader must know of the result, one sentence each
     error: ImageGenError | None = None
     created: float = field(default_factory=time.time)  #: seconds since 1970, by the clock on the wall
+    touched: float = field(default_factory=time.time)  #: when a process at work on it last said so; 0: none does
     stamp: int = 0  #: milliseconds since 1970 that name the first picture's file; unique in the journal; 0: none yet
     started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock of this process
     ended: float | None = None  #: likewise

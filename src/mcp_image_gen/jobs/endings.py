@@ -1,8 +1,6 @@
 """How jobs end: what a failure means for them, and when nothing more can be done."""
 
 import re
-import time
-from pathlib import Path
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
@@ -17,13 +15,11 @@ from mcp_image_gen.domain.errors import (
     PromptUnknown,
     UnexpectedError,
 )
-from mcp_image_gen.domain.image import SavedImage
 from mcp_image_gen.domain.job import Job, JobStatus, Plan
-from mcp_image_gen.jobs.entry import Entry
+from mcp_image_gen.jobs.entry import Entry, on_disk
 
 #: The picture may lie finished at the engine: asking for the status tries again to fetch and save it.
 WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable, UnexpectedError)
-SENDING_SECONDS = 60.0  #: at most between the first word of a job and its arrival at the engine
 PROMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  #: what any engine could know; all else is never asked for
 
 
@@ -31,17 +27,9 @@ def is_settled(job: Job) -> bool:
     """Return True when asking the engine can change nothing: the job has ended and its pictures are on disk."""
     if not job.status.is_final or isinstance(job.error, WORTH_ANOTHER_TRY):
         return False
+    if job.status is JobStatus.LOST and job.plan and not job.images:
+        return False  # it may only have been slow to arrive at the engine
     return job.status is not JobStatus.DONE or len(on_disk(job)) == len(job.images)
-
-
-def may_be_on_its_way(job: Job) -> bool:
-    """Return True for a job that the engine does not have because another process may still be planning it."""
-    return not job.status.is_final and job.plan is None and abs(time.time() - job.created) < SENDING_SECONDS
-
-
-def on_disk(job: Job) -> tuple[SavedImage, ...]:
-    """Return the job's pictures that are still where they were saved."""
-    return tuple(image for image in job.images if Path(image.path).is_file())
 
 
 def of_error(error: ImageGenError, entry: Entry, elsewhere: Job | None) -> tuple[JobStatus, ImageGenError]:
@@ -61,8 +49,15 @@ def of_error(error: ImageGenError, entry: Entry, elsewhere: Job | None) -> tuple
         return JobStatus.CANCELLED, GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=hint)
     if isinstance(error, WORTH_ANOTHER_TRY) and entry.job.plan:
         again = f'(Later, get_generation_status(prompt_id="{entry.prompt_id}") fetches it.)'
-        error.hint = f"{error.hint} {again}".strip()
+        return JobStatus.FAILED, with_hint(error, again)  # the error may be one that several jobs have met
     return JobStatus.FAILED, error
+
+
+def with_hint(error: ImageGenError, more: str) -> ImageGenError:
+    """Return a copy of the error that also says `more`."""
+    copy = error.anew()
+    copy.hint = f"{error.hint} {more}".strip()
+    return copy
 
 
 def note_what_is_missing(entry: Entry) -> None:

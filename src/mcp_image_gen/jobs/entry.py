@@ -4,14 +4,22 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from mcp_image_gen.domain.errors import ImageGenError
+from mcp_image_gen.domain.errors import GenerationCancelled, ImageGenError
 from mcp_image_gen.domain.image import SavedImage
 from mcp_image_gen.domain.job import Job, JobStatus, Plan, Progress
 from mcp_image_gen.storage.journal import Journal
 
+OWNER_SECONDS = 3.0  #: for another process to save the pictures of its own job
+OWNER_PAUSE = 0.05
 CANCELLING = "cancelling"  #: phase of a job that the engine has been asked to let go of
+
+
+def on_disk(job: Job) -> tuple[SavedImage, ...]:
+    """Return the job's pictures that are still where they were saved."""
+    return tuple(image for image in job.images if Path(image.path).is_file())
 
 
 @dataclass(eq=False)
@@ -24,8 +32,10 @@ class Entry:
     withdrawal: asyncio.Task[None] | None = None  #: takes it back from the engine
     watchers: set[asyncio.Queue[Job]] = field(default_factory=set)
     started_here: bool = False  #: by a call of this process
+    is_owned: bool = False  #: this process looks after it, and says so in the journal
     at_engine: bool = True  #: the engine has taken it
-    _writing: asyncio.Task[None] | None = None
+    cancelled_elsewhere: bool = False  #: by another process, while it was planned or sent
+    _writing: asyncio.Task[bool] | None = None
 
     @property
     def prompt_id(self) -> str:
@@ -74,11 +84,19 @@ class Entry:
     async def planned(self, plan: Plan) -> None:
         """Write the plan down: from now on the engine may have the job."""
         self.update(plan=plan, notes=(*self.job.notes, *plan.notes))
-        await self.journal.update(self.job)
+        if not await self.journal.update(self.job):
+            await self._heed_a_cancel()
 
-    def queued(self) -> None:
+    async def queued(self) -> None:
         """Note that following the job tells how it ends."""
         self.at_engine = True
+        await self._heed_a_cancel()
+
+    async def _heed_a_cancel(self) -> None:
+        known = await self.journal.get(self.prompt_id)
+        if known and known.status is JobStatus.CANCELLED:
+            self.cancelled_elsewhere = True
+            raise GenerationCancelled(f"The job {self.prompt_id} was cancelled.")
 
     def progressed(self, progress: Progress) -> None:
         """Keep the newest progress, and the newest preview if this one brings none."""
@@ -92,6 +110,18 @@ class Entry:
         if changed:
             self._writing = asyncio.create_task(self.journal.update(self.job))
 
+    async def drawn(self) -> None:
+        """Take over what another process has saved; one that is at work on the job is given a moment for it."""
+        if self.started_here:
+            return
+        deadline = time.monotonic() + OWNER_SECONDS
+        known = await self.journal.get(self.prompt_id)
+        while known and not self.is_owned and self.journal.is_looked_after(known) and time.monotonic() < deadline:
+            await asyncio.sleep(OWNER_PAUSE)
+            known = await self.journal.get(self.prompt_id)
+        if known and known.images:
+            self.job = replace(self.job, images=await asyncio.to_thread(on_disk, known))
+
     async def kept(self, image: SavedImage) -> None:
         """Write down where a picture lies."""
         images = {**self.saved, image.index: image}
@@ -103,10 +133,16 @@ class Entry:
         if sentence not in self.job.notes:
             self.update(notes=(*self.job.notes, sentence))
 
-    async def end(self, status: JobStatus, error: ImageGenError | None = None) -> None:
-        """Write the end down, then tell the watchers: whoever hears of it can rely on the journal."""
+    async def end(self, status: JobStatus, error: ImageGenError | None = None, *, for_all: bool = True) -> None:
+        """Write the end down, then tell the watchers: whoever hears of it can rely on the journal.
+
+        `for_all=False` is an end of this process's interest only: the journal keeps the job as it is.
+        """
         ended = time.monotonic()
-        await self.journal.update(replace(self.job, status=status, error=error, ended=ended))
+        if error:  # its frames hold the request, with an init_image of many megabytes
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+        if for_all:
+            await self.journal.update(replace(self.job, status=status, error=error, ended=ended))
         if self.ours and (warning := self.journal.take_warning()):
             self.note(warning)
         # What nobody needs any more would stay in memory for as long as the job is remembered.

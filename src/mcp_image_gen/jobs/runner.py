@@ -1,6 +1,7 @@
 """Runs jobs in the background; a call only watches."""
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -10,6 +11,7 @@ from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
+    GenerationCancelled,
     GenerationLost,
     GenerationTimeout,
     ImageGenError,
@@ -22,8 +24,9 @@ from mcp_image_gen.domain.job import Job, JobStatus, Plan, Progress
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.generation import collect, generate
 from mcp_image_gen.jobs import endings
-from mcp_image_gen.jobs.entry import CANCELLING, Entry
+from mcp_image_gen.jobs.entry import CANCELLING, Entry, on_disk
 from mcp_image_gen.jobs.withdrawal import stop, withdraw
+from mcp_image_gen.storage import journal
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.journal import Journal
 
@@ -34,6 +37,7 @@ CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it g
 WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
 RECOVERY_SECONDS = 60.0  #: at least between two looks for jobs that no process has ended
 CLOSING_SECONDS = 5.0  #: for what is done after a job's end
+HEARTBEAT_SECONDS = 5.0
 RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
 
@@ -70,6 +74,9 @@ class JobRunner:
         self._entries: dict[str, Entry] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._next_recovery = 0.0
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._turnstile = asyncio.Lock()
+        self._admitted: list[Entry] = []  #: passed the turnstile, and not yet at the engine when last looked at
 
     # -- a job's life ---------------------------------------------------------------------------------
 
@@ -79,20 +86,32 @@ class JobRunner:
         Raises:
             QueueFull: as many jobs of this process have not ended as IMAGE_GEN_MAX_QUEUE allows.
         """
-        unfinished = sum(not entry.job.status.is_final for entry in self._entries.values())
-        self._refuse_beyond_limit(unfinished)
+        self._refuse_beyond_limit(sum(entry.at_work for entry in self._entries.values()))
         self._look_for_orphans()
         job = Job(prompt_id=str(uuid.uuid4()), engine=self._engine.name, url=self._engine.url, asked=request.to_dict())
         entry = self._add(job)
-        entry.started_here, entry.at_engine = True, False
+        entry.started_here, entry.is_owned, entry.at_engine = True, True, False
         self._run(entry, lambda: self._generate(entry, request))
         return entry.prompt_id
 
     async def _generate(self, entry: Entry, request: GenerationRequest) -> None:
         if self._max_queue is not None:
-            self._refuse_beyond_limit(await self._engine.waiting())
+            await self._admit(entry)
         await entry.enlist(pictures=request.batch_size)
-        await generate(self._engine, self._store, request, entry)
+        try:
+            await generate(self._engine, self._store, request, entry)
+        except GenerationCancelled:
+            if entry.cancelled_elsewhere and entry.at_engine:
+                with contextlib.suppress(ImageGenError):
+                    await self._engine.cancel(entry.prompt_id)
+            raise
+
+    async def _admit(self, entry: Entry) -> None:
+        """Let the job pass if there is room for it, one after the other."""
+        async with self._turnstile:
+            on_their_way = sum(e.at_work and not e.at_engine for e in self._admitted)
+            self._refuse_beyond_limit(await self._engine.waiting() + on_their_way)
+            self._admitted = [e for e in self._admitted if e.at_work and not e.at_engine] + [entry]
 
     def _refuse_beyond_limit(self, waiting: int) -> None:
         if self._max_queue is not None and waiting >= self._max_queue:
@@ -104,6 +123,14 @@ class JobRunner:
     def _run(self, entry: Entry, work: Work) -> None:
         entry.task = asyncio.create_task(self._finish(entry, work), name=f"job-{entry.prompt_id}")
         entry.task.add_done_callback(lambda _: entry.retire())
+        if self._heartbeat is None or self._heartbeat.done():
+            self._heartbeat = asyncio.create_task(self._beat(), name="heartbeat")
+
+    async def _beat(self) -> None:
+        """Say in the journal, as long as there are any, that the jobs of this process are looked after."""
+        while owned := [e.prompt_id for e in self._entries.values() if e.is_owned and e.at_work]:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._journal.touch(owned)
 
     async def _finish(self, entry: Entry, work: Work) -> None:
         """Do the work and note how it ended."""
@@ -117,7 +144,7 @@ class JobRunner:
             await entry.end(*endings.of_error(error, entry, await self._elsewhere(entry, error)))
         except Exception as error:
             if bound.expired():
-                await entry.end(JobStatus.FAILED, await self._time_out(entry))
+                await entry.end(JobStatus.FAILED, await self._time_out(entry), for_all=entry.started_here)
             else:
                 logger.exception("job %s", entry.prompt_id)
                 failure = UnexpectedError(
@@ -195,7 +222,10 @@ class JobRunner:
         """Go on with a job that nobody here works on, as far as the engine still has it."""
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
-        images = await asyncio.to_thread(endings.on_disk, known) if known else ()
+        is_awaited = known is not None and self._journal.is_looked_after(
+            known
+        )  # another process may just be sending it
+        images = await asyncio.to_thread(on_disk, known) if known else ()
         plan = await self._recall(prompt_id, known)
         current = self._entries.get(prompt_id)
         if current and current is not entry:  # somebody else was quicker
@@ -204,7 +234,7 @@ class JobRunner:
             return self._resume(prompt_id, known and replace(known, images=images), plan)
         if known is None:
             raise self._unknown(prompt_id)
-        if endings.may_be_on_its_way(known):
+        if is_awaited or known.status is JobStatus.LOST:
             return self._add(known).job
         taken = self._add(known)
         if known.plan or not known.status.is_final:
@@ -228,6 +258,7 @@ class JobRunner:
         else:
             job = Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
         taken = self._add(job)
+        taken.is_owned = known is None or not self._journal.is_looked_after(known)
         self._run(taken, lambda: self._collect(taken, plan, is_new=known is None))
         return taken.job
 
@@ -243,17 +274,33 @@ class JobRunner:
             self._recovery = asyncio.create_task(self._recover(), name="recovery")
 
     async def _recover(self) -> None:
-        """Take over the jobs that no process has ended: their pictures are fetched and saved."""
-        for job in await self._journal.unfinished(self._engine.name, self._engine.url):
-            try:
-                if job.prompt_id not in self._entries:
-                    await self._take_over(job.prompt_id, None, job)
-            except ImageGenError as error:
-                logger.info("job %s is left for later: %s", job.prompt_id, error)
-                self._next_recovery = 0.0  # the next call tries again
+        """Take over the jobs that no process looks after: their pictures are fetched and saved."""
+        while jobs := await self._journal.unfinished(self._engine.name, self._engine.url):
+            others = [job for job in jobs if not self._is_ours(job.prompt_id)]
+            for job in others:
+                if not self._journal.is_looked_after(job) and not await self._recover_one(job):
+                    self._next_recovery = 0.0  # the next call tries again
+                    return
+            if not any(map(self._journal.is_looked_after, others)):
                 return
-            except Exception:  # one odd job must not keep the others from being looked after
-                logger.exception("job %s could not be looked after", job.prompt_id)
+            await asyncio.sleep(journal.ALIVE_SECONDS)  # whether those who look after them are alive
+
+    def _is_ours(self, prompt_id: str) -> bool:
+        entry = self._entries.get(prompt_id)
+        return entry is not None and (entry.at_work or entry.job.status.is_final)
+
+    async def _recover_one(self, job: Job) -> bool:
+        """Take the job over; return False if the engine cannot be asked."""
+        try:
+            await self._journal.touch([job.prompt_id])
+            await self._take_over(job.prompt_id, self._entries.get(job.prompt_id), job)
+        except ImageGenError as error:
+            logger.info("job %s is left for later: %s", job.prompt_id, error)
+            await self._journal.touch([job.prompt_id], alive=False)
+            return False
+        except Exception:  # one odd job must not keep the others from being looked after
+            logger.exception("job %s could not be looked after", job.prompt_id)
+        return True
 
     # -- cancelling -----------------------------------------------------------------------------------
 
@@ -289,11 +336,14 @@ class JobRunner:
         entries = self._entries.values()
         if ending := [e.task for e in entries if e.task and e.job.status.is_final and not e.task.done()]:
             await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their pictures are told; they tidy up
-        tasks = [self._recovery, *(t for e in entries for t in (e.task, e.withdrawal))]
+        orphans = [e.prompt_id for e in entries if e.is_owned and e.at_work]
+        tasks = [self._recovery, self._heartbeat, *(t for e in entries for t in (e.task, e.withdrawal))]
         await asyncio.gather(*(stop(task) for task in tasks if task))
+        if orphans:
+            await self._journal.touch(orphans, alive=False)  # the next process need not wait
 
     def _add(self, job: Job) -> Entry:
-        ended = [p for p, e in self._entries.items() if e.job.status.is_final]
+        ended = [p for p, e in self._entries.items() if not e.at_work]
         for prompt_id in ended[: max(0, len(ended) - MAX_REMEMBERED)]:
             del self._entries[prompt_id]
         entry = self._entries[job.prompt_id] = Entry(job, self._journal)

@@ -85,7 +85,7 @@ async def _finished(app: App, prompt_id: str) -> Job:
     if not job.status.is_final:
         job = [job async for job in app.runner.watch(prompt_id, seconds=FETCH_SECONDS)][-1]
     if job.error:
-        raise job.error
+        raise job.error.anew()
     if not job.status.is_final:
         raise InvalidRequest(
             f"The job {prompt_id} is {job.status}: it has no picture yet.",

@@ -80,7 +80,7 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations,
                     await _withdraw(app, prompt_id)
                 raise  # a client that is gone leaves its job running; the journal holds what comes of it
             if job.error:
-                raise job.error
+                raise job.error.anew()
         return await answers.of_job(job, app.settings)
 
     @server.tool(

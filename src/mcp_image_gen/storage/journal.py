@@ -25,6 +25,7 @@ Work = Callable[[sqlite3.Connection], Result]
 FILE = "jobs.sqlite3"
 LOCK_SECONDS = 1.0  #: how long another process may hold the file before a write is given up
 REST_SECONDS = 10.0  #: after a failure nothing is tried for so long, so that a locked file does not slow every job
+ALIVE_SECONDS = 15.0  #: a process that has not touched its job for so long is gone
 KEPT_JOBS = 10_000  #: older ended jobs are forgotten
 #: What is done to a file that is new or of an older version, step by step; its user_version counts the steps.
 STEPS: tuple[str, ...] = (
@@ -42,6 +43,7 @@ STEPS: tuple[str, ...] = (
         error TEXT,               -- JSON: code, message, hint
         created REAL NOT NULL,    -- seconds since 1970
         seconds REAL,             -- from the call to the end; NULL: not ended
+        touched REAL NOT NULL,    -- seconds since 1970: when the process that works on it last said so; 0: none does
         stamp INTEGER NOT NULL,   -- milliseconds since 1970 that name the first picture's file
         pictures INTEGER NOT NULL -- so many stamps are taken
     )
@@ -85,9 +87,20 @@ class Journal:
         stamp = int(self._clock() * 1000)
         return await self._do(lambda db: _insert(db, job, stamp, pictures)) or stamp
 
-    async def update(self, job: Job) -> None:
-        """Write down how the job stands now."""
-        await self._do(lambda db: db.execute(UPDATE, rows.changes_of(job)))
+    async def update(self, job: Job) -> bool:
+        """Write down how the job stands now; return False if the journal knows better: it has ended."""
+        return await self._do(lambda db: db.execute(UPDATE, rows.changes_of(job)).rowcount) != 0
+
+    async def touch(self, prompt_ids: Sequence[str], *, alive: bool = True) -> None:
+        """Say that this process works on the jobs, or no longer does."""
+        now = self._clock() if alive else 0.0
+        await self._do(
+            lambda db: db.executemany("UPDATE jobs SET touched = ? WHERE prompt_id = ?", [(now, p) for p in prompt_ids])
+        )
+
+    def is_looked_after(self, job: Job) -> bool:
+        """Return True for an unfinished job that a process was at work on a moment ago."""
+        return not job.status.is_final and abs(self._clock() - job.touched) < ALIVE_SECONDS
 
     async def get(self, prompt_id: str) -> Job | None:
         """Return the job; None if it is not known, or nothing can be read."""
@@ -139,6 +152,9 @@ class Journal:
             self._give_up(_reason(error))
         except (_Unusable, OSError) as error:
             self._give_up(str(error))
+        except Exception as error:  # it must not cost a picture, whatever it is
+            logger.exception("the journal")
+            self._give_up(repr(error))
         else:
             self.problem = ""
             return result
@@ -231,7 +247,10 @@ def _insert(connection: sqlite3.Connection, job: Job, stamp: int, pictures: int)
         if free is None:
             break
         stamp = free
-    number = connection.execute(rows.INSERT, {**rows.row_of(job), "stamp": stamp, "pictures": pictures}).lastrowid or 0
+    written = connection.execute(rows.INSERT, {**rows.row_of(job), "stamp": stamp, "pictures": pictures})
+    if written.rowcount == 0:  # another process was quicker
+        return int(connection.execute("SELECT stamp FROM jobs WHERE prompt_id = ?", (job.prompt_id,)).fetchone()[0])
+    number = written.lastrowid or 0
     if number % 100 == 0:  # now and then is enough
         connection.execute("DELETE FROM jobs WHERE number <= ? AND seconds IS NOT NULL", (number - KEPT_JOBS,))
     return stamp
@@ -242,7 +261,7 @@ def _select(connection: sqlite3.Connection, where: str, values: Sequence[object]
     for row in connection.execute(f"SELECT * FROM jobs {where}", values):
         try:
             found.append(rows.job_of(row))
-        except (ValueError, TypeError, KeyError) as error:  # somebody's hand was in the file
+        except Exception as error:  # somebody's hand was in the file
             logger.warning("job %s in the journal cannot be read: %r", row["prompt_id"], error)
     return found
 

@@ -58,6 +58,7 @@ class _Drawing:
     cancelled: threading.Event = field(default_factory=threading.Event)
     images: list[EngineImage] = field(default_factory=list)
     error: ImageGenError | None = None
+    begun: bool = False  #: it is its turn
     task: asyncio.Task[None] | None = None
 
 
@@ -173,7 +174,10 @@ class BuiltinEngine:
             drawing.events.put_nowait(Progress(status=JobStatus.QUEUED, phase=phase, queue_position=place))
         try:
             async with self._turn:
+                drawing.begun = True
                 await asyncio.to_thread(self._draw, drawing, asyncio.get_running_loop())
+        except asyncio.CancelledError:  # only while it waits for its turn
+            drawing.error = GenerationCancelled("The job was cancelled.")
         except ImageGenError as error:
             drawing.error = error
         except Exception as error:  # the runtime's; without this the job would end as done, with no picture
@@ -245,6 +249,8 @@ class BuiltinEngine:
         drawing = self._drawings.get(prompt_id)
         if drawing and drawing.task:
             drawing.cancelled.set()
+            if not drawing.begun:
+                drawing.task.cancel()
             await asyncio.wait({drawing.task})
         return True
 

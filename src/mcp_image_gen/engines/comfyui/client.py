@@ -78,6 +78,23 @@ class ComfyUIClient:
             self._asking.add_done_callback(_retrieve)  # whoever asked may be gone by then
         return await asyncio.shield(self._asking)
 
+    async def queue_remaining(self) -> int:
+        """Return how many prompts run or wait, without their graphs."""
+        remaining = ((await self._quickly("/prompt")).get("exec_info") or {}).get("queue_remaining")
+        return remaining if isinstance(remaining, int) else 0
+
+    async def view_end(self, image: Mapping[str, str]) -> bytes | None:
+        """Return the last bytes of an output file, at least 12 if it has as many; None if there is no such file."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                reply = await self.http.get("/view", params=dict(image), headers={"Range": "bytes=-12"})
+        except TimeoutError as error:
+            raise self._stalled() from error
+        except httpx2.HTTPError as error:
+            raise self.unreachable() from error
+        self._check_access(reply)
+        return reply.content if reply.status_code in (200, 206) else None
+
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the history entry; None before the end, after a restart, and for unknown ids alike."""
         entry = (await self._quickly(f"/history/{quote(prompt_id, safe='')}")).get(prompt_id)
@@ -88,10 +105,13 @@ class ComfyUIClient:
             async with asyncio.timeout(ASK_SECONDS):
                 return self._object(await self._get(path))
         except TimeoutError as error:
-            raise EngineStalled(
-                f"ComfyUI at {self.url} takes connections, but has not answered within {ASK_SECONDS:g} s.",
-                hint="It may be reading a large model; if it hangs, restart it.",
-            ) from error
+            raise self._stalled() from error
+
+    def _stalled(self) -> EngineStalled:
+        return EngineStalled(
+            f"ComfyUI at {self.url} takes connections, but has not answered within {ASK_SECONDS:g} s.",
+            hint="It may be reading a large model; if it hangs, restart it.",
+        )
 
     async def queue_prompt(self, graph: Mapping[str, Any], *, prompt_id: str, client_id: str) -> httpx2.Response:
         """Send the graph and return the raw reply, of status 200 or 4xx.

@@ -14,7 +14,6 @@ from mcp_image_gen.domain.errors import (
     GenerationFailed,
     GenerationLost,
     ImageGenError,
-    PictureGone,
 )
 from mcp_image_gen.domain.image import EngineImage
 from mcp_image_gen.domain.job import Plan, Progress
@@ -25,7 +24,6 @@ from mcp_image_gen.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen.engines.comfyui.events import (
     Outcome,
     graph_of,
-    is_whole_png,
     parse_history,
     pick_images,
     queue_items,
@@ -42,6 +40,7 @@ from mcp_image_gen.settings import Settings
 
 QUEUE = ("queue_running", "queue_pending")
 OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
+PNG_END = b"IEND\xaeB`\x82"
 MAX_FILES = 16  #: of one job, the largest batch_size
 UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
 
@@ -191,10 +190,8 @@ class ComfyUIEngine:
         found: list[dict[str, str]] = []
         while len(found) < MAX_FILES:
             image = {"filename": f"{prompt_id}_{len(found) + 1:05}_.png", "subfolder": OUTPUT_FOLDER, "type": "output"}
-            try:
-                if not is_whole_png(await self._client.view(image)):
-                    break  # ComfyUI was killed while it wrote
-            except PictureGone:
+            end = await self._client.view_end(image)
+            if end is None or not end.endswith(PNG_END):  # none, or ComfyUI was killed while it wrote
                 break
             found.append(image)
         if found:
@@ -211,7 +208,7 @@ class ComfyUIEngine:
 
     async def waiting(self) -> int:
         """Return the length of ComfyUI's queue."""
-        return len(queue_items(await self._client.queue(), *QUEUE))
+        return await self._client.queue_remaining()
 
     async def models(self) -> ModelCatalog:
         """Return what the server has now; nothing is remembered from earlier calls."""

@@ -181,8 +181,3 @@ def graph_of(item: object) -> dict[str, Any] | None:
     """Return the graph of what queue and history keep of a prompt; None if it holds none."""
     whole = isinstance(item, list | tuple) and len(item) > 2 and isinstance(item[2], dict)
     return item[2] if whole else None  # type: ignore[index]
-
-
-def is_whole_png(data: bytes) -> bool:
-    """Return True for a PNG file that was written to its end."""
-    return data.startswith(b"\x89PNG") and data.endswith(b"IEND\xaeB`\x82")

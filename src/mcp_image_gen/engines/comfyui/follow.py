@@ -73,6 +73,7 @@ class Follower:
         self._absences = 0
         self._restarted = False
         self._silent_since: float | None = None
+        self._is_stalled = False
         self._newest: Progress | None = None
         self.outcome: Outcome | None = None
 
@@ -167,11 +168,12 @@ class Follower:
         return None if known and known.status is JobStatus.RUNNING and known.phase != AWAY else WORKING
 
     def _away(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
-        now = time.monotonic()
-        self._silent_since = self._silent_since or now
-        if now - self._silent_since > (STALLED_SECONDS if isinstance(error, EngineStalled) else UNREACHABLE_SECONDS):
+        now, is_stalled = time.monotonic(), isinstance(error, EngineStalled)
+        if self._silent_since is None or is_stalled is not self._is_stalled:
+            self._silent_since, self._is_stalled = now, is_stalled
+        if now - self._silent_since > (STALLED_SECONDS if is_stalled else UNREACHABLE_SECONDS):
             raise error
-        self._restarted = self._restarted or not isinstance(error, EngineStalled)
+        self._restarted = self._restarted or not is_stalled
         return Progress(status=JobStatus.RUNNING, phase=AWAY)
 
     def _count_absence(self) -> None:

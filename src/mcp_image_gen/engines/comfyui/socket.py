@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,9 @@ from mcp_image_gen.engines.comfyui.events import (
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+PATIENCE_SECONDS = 1.0  #: that a job waits for the socket before it is sent; without one it goes on by polling
 RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0)  #: pauses before the next attempt; the last one repeats
+STALLED_SECONDS = 60.0  #: for which no job waits, after one has waited in vain
 MAX_MESSAGE_BYTES = 64 * 2**20  # pictures of SaveImageWebsocket come this way too
 MAX_PREVIEW_BYTES = 400_000  #: a larger frame is no preview
 #: Sent first: ComfyUI then tells of each preview whose it is.
@@ -56,6 +59,7 @@ class EventStream:
         self._connected = False
         self._attempt: asyncio.Future[None] | None = None  #: done when it is decided
         self._at_once = asyncio.Event()  #: do not wait for the next attempt
+        self._stalled_until = 0.0
         self._executing: str | None = None  #: prompt_id that frames without metadata belong to
 
     async def subscribe(self, prompt_id: str) -> str:
@@ -108,7 +112,13 @@ class EventStream:
         self._at_once.set()
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._attempt)
+        if time.monotonic() < self._stalled_until:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.shield(self._attempt)
+        except TimeoutError:  # somebody takes connections and says nothing: the next jobs do not wait for it
+            self._stalled_until = time.monotonic() + STALLED_SECONDS
 
     async def _keep_reading(self) -> None:
         """Read, and connect anew when the connection is lost, until nobody listens."""
