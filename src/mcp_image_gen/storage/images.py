@@ -138,8 +138,9 @@ class ImageStore:
                 _name_file(part, path)
                 return path
             except FileExistsError:
-                if path.stat().st_size == len(data) and path.read_bytes() == data:
-                    return path  # saved before, by another process or by one that was killed then
+                with contextlib.suppress(FileNotFoundError):  # somebody has just deleted it
+                    if path.stat().st_size == len(data) and path.read_bytes() == data:
+                        return path  # saved before, by another process or by one that was killed then
                 stamp += 1
 
     def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
