@@ -142,3 +142,18 @@ async def test_it_takes_connections_and_answers_nothing_any_more(
     answer = await caller.call("get_generation_status", prompt_id=prompt_id)
     assert answer.facts["status"] == "done"
     assert Path(answer.facts["path"]).is_file()
+
+
+async def test_files_of_a_forgotten_job_are_not_looked_for_without_end(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(comfyui_client, "ASK_SECONDS", 0.2)
+    caller = await connect()
+    facts = (await caller.generate(seed=4)).facts
+    Path(facts["path"]).unlink()
+    comfyui.restart()
+    comfyui.fail("stalled", paths=("GET /view",))
+    assert "has not answered within" in (await caller.call("get_generation_status", prompt_id=facts["prompt_id"])).error
+    comfyui.heal("stalled")
+    again = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
+    assert (again.facts["status"], again.facts["path"]) == ("done", facts["path"])

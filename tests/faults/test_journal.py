@@ -120,3 +120,17 @@ async def test_a_clock_that_goes_backwards(connect, monkeypatch: pytest.MonkeyPa
         await caller.client.close()
         now[0] -= 3600
     assert len(set(names)) == len(list((tmp_path / "pictures").iterdir())) == 6
+
+
+async def test_servers_with_folders_of_their_own_do_not_save_each_others_pictures(
+    connect, comfyui: ComfyUIServer, tmp_path: Path
+):
+    comfyui.hold("step:1")
+    one, other = await connect(), await connect(IMAGE_OUTPUT_DIR=tmp_path / "other")
+    calls = [asyncio.ensure_future(one.generate(seed=1)), asyncio.ensure_future(other.generate(seed=2))]
+    await comfyui.until(lambda server: server.queue_remaining == 2)
+    comfyui.release("step:1")
+    facts = [(await call).facts for call in calls]
+    assert [len(list(folder.iterdir())) for folder in (tmp_path / "pictures", tmp_path / "other")] == [1, 1]
+    found = await other.call("get_generation_status", prompt_id=facts[0]["prompt_id"])
+    assert found.facts["path"] == facts[0]["path"]

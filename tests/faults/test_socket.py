@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mcp_image_gen.engines.comfyui import socket
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
@@ -61,3 +62,13 @@ async def test_a_restart_of_comfyui_ends_in_a_new_socket_for_the_next_job(caller
     caller.progress.clear()
     assert (await caller.generate(seed=2)).facts["status"] == "done"
     assert any("drawing, step 4/4" in text for _, _, text in caller.progress)
+
+
+async def test_a_handshake_without_an_answer_costs_one_job_a_moment_and_the_next_ones_nothing(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(socket, "PATIENCE_SECONDS", 0.05)
+    comfyui.fail("stalled", paths=("/ws",))
+    for seed in range(3):
+        assert (await caller.generate(seed=seed)).facts["status"] == "done"
+    assert caller.app.engine._stream._stalled_until > 0

@@ -103,3 +103,17 @@ async def test_without_a_limit_nothing_is_asked_before_a_job_is_sent(caller: Cal
 async def test_a_batch_counts_as_one_job(connect, tmp_path: Path):
     caller = await connect(IMAGE_GEN_MAX_QUEUE=1)
     assert len((await caller.generate(batch_size=3)).facts["images"]) == 3
+
+
+async def test_the_limit_holds_for_calls_at_the_same_time_beside_jobs_of_other_clients(connect, comfyui: ComfyUIServer):
+    caller = await connect(IMAGE_GEN_MAX_QUEUE=3)
+    comfyui.hold("step:1")
+    for seed in range(2):
+        await submit(comfyui, graph(seed=seed))
+    calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(3)]
+    while sum(call.done() for call in calls) < 2:
+        await asyncio.wait(calls, timeout=0.01)
+    assert comfyui.queue_remaining == 3
+    comfyui.release("step:1")
+    answers = await asyncio.gather(*calls)
+    assert sorted(answer.is_error for answer in answers) == [False, True, True]
