@@ -1,7 +1,9 @@
 """The server as users start it, with a window: the bench asks for its tasks and objects by a connection of its own.
 
 A task counts as alive until it has ended. What is asked for is answered by a thread, and only while it is asked for is
-the server kept from its work: 1 ms for tasks, 0.2 s for objects.
+the server kept from its work: 1 ms for tasks, 0.2 s for objects. Objects, and tasks for the first time, may only be
+asked for while the server does nothing: whoever is shown a tuple in the making breaks the code that makes it
+(SystemError, "tupleobject.c: bad argument to internal function").
 """
 
 import asyncio

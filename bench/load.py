@@ -89,6 +89,8 @@ class Load:
         self.samples: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._drawn = 0
+        server.call("tools/list")  # the first request of a process loads much, and must be over before the first look
+        window.ask("tasks")  # searches for the event loop, once
         window.ask("objects")  # the first look costs memory that is not given back
 
     def draw(self, jobs: int) -> None:

@@ -113,7 +113,7 @@ async def test_the_limit_holds_for_calls_at_the_same_time_beside_jobs_of_other_c
     calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(3)]
     while sum(call.done() for call in calls) < 2:
         await asyncio.wait(calls, timeout=0.01)
-    assert comfyui.queue_remaining == 3
+    await comfyui.until(lambda server: server.queue_remaining == 3)
     comfyui.release("step:1")
     answers = await asyncio.gather(*calls)
     assert sorted(answer.is_error for answer in answers) == [False, True, True]
