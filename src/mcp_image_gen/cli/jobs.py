@@ -5,7 +5,6 @@ import json
 import os
 import time
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def _row(job: Job) -> tuple[str, ...]:
     return (
         job.prompt_id,
         job.status,
-        f"{_begun(job):%Y-%m-%d %H:%M:%S}",
+        f"{job.begun:%Y-%m-%d %H:%M:%S}",
         f"{job.seconds:.1f}",
         str(job.plan.seed) if job.plan and job.plan.seed is not None else "-",
         job.plan.model if job.plan else "-",
@@ -65,7 +64,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "status": job.status,
         "engine": job.engine,
         "url": job.url,
-        "created": _begun(job).isoformat(timespec="seconds"),
+        "created": job.begun.isoformat(timespec="seconds"),
         "seconds": round(job.seconds, 2),
         "prompt": (job.asked or {}).get("prompt"),
         "seed": job.plan.seed if job.plan else None,
@@ -74,11 +73,6 @@ def _facts(job: Job) -> dict[str, Any]:
         "error": job.error.to_dict() if job.error else None,
         "notes": list(job.notes),
     }
-
-
-def _begun(job: Job) -> datetime:
-    """Return when the job was begun, in local time."""
-    return datetime.fromtimestamp(job.created, UTC).astimezone()
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -22,7 +22,6 @@ talk = Console(stderr=True, soft_wrap=True, highlight=False)
 async def follow(runner: JobRunner, prompt_id: str, *, seconds: float) -> Job:
     """Show a progress bar until the job has ended or the seconds are over; return the job."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    job = await runner.find(prompt_id)
     with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bars:
         bar = bars.add_task("sending the job", total=None)
         async for job in runner.watch(prompt_id, seconds=seconds, heartbeat=1.0):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -77,6 +78,11 @@ class Job:
     stamp: int = 0  #: milliseconds since 1970 that name the first picture's file; unique in the journal; 0: none yet
     started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock of this process
     ended: float | None = None  #: likewise
+
+    @property
+    def begun(self) -> datetime:
+        """When the job was begun, in local time with its offset."""
+        return datetime.fromtimestamp(self.created, UTC).astimezone()
 
     @property
     def seconds(self) -> float:

@@ -45,12 +45,18 @@ def of_error(error: ImageGenError, entry: Entry, elsewhere: Job | None) -> tuple
     if isinstance(error, GenerationLost):
         return JobStatus.LOST, error
     if isinstance(error, WORTH_ANOTHER_TRY) and cancelled:
-        hint = f"The engine could not be told: {error}"
-        return JobStatus.CANCELLED, GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=hint)
+        return JobStatus.CANCELLED, GenerationCancelled(
+            f"The job {entry.prompt_id} was cancelled.", hint=not_told(error)
+        )
     if isinstance(error, WORTH_ANOTHER_TRY) and entry.job.plan:
         again = f'(Later, get_generation_status(prompt_id="{entry.prompt_id}") fetches it.)'
         return JobStatus.FAILED, with_hint(error, again)  # the error may be one that several jobs have met
     return JobStatus.FAILED, error
+
+
+def not_told(failure: ImageGenError) -> str:
+    """Return the sentence for a cancel that did not get through."""
+    return f"The engine could not be told: {failure}"
 
 
 def with_hint(error: ImageGenError, more: str) -> ImageGenError:

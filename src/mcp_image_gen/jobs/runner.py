@@ -1,7 +1,6 @@
 """Runs jobs in the background; a call only watches."""
 
 import asyncio
-import contextlib
 import logging
 import time
 import uuid
@@ -25,7 +24,7 @@ from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.generation import collect, generate
 from mcp_image_gen.jobs import endings
 from mcp_image_gen.jobs.entry import CANCELLING, Entry, on_disk
-from mcp_image_gen.jobs.withdrawal import stop, withdraw
+from mcp_image_gen.jobs.withdrawal import stop, tell, withdraw
 from mcp_image_gen.storage import journal
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.journal import Journal
@@ -102,8 +101,7 @@ class JobRunner:
             await generate(self._engine, self._store, request, entry)
         except GenerationCancelled:
             if entry.cancelled_elsewhere and entry.at_engine:
-                with contextlib.suppress(ImageGenError):
-                    await self._engine.cancel(entry.prompt_id)
+                await tell(self._engine, entry.prompt_id)
             raise
 
     async def _admit(self, entry: Entry) -> None:
@@ -168,11 +166,12 @@ class JobRunner:
         if not entry.started_here:
             hint = "Ask for it again later."
             return GenerationTimeout(f"{said}left alone: another server or client queued it.", hint=hint)
-        try:
-            if not await self._engine.cancel(entry.prompt_id):
-                hint = f"The engine has not let go of it yet; it stops at the end of the step or load it is in. {hint}"
-        except ImageGenError as failure:
-            hint = f"The engine could not be told: {failure} {hint}"
+        is_gone, trouble = await tell(self._engine, entry.prompt_id)
+        if not is_gone:
+            trouble = (
+                trouble or "The engine has not let go of it yet; it stops at the end of the step or load it is in."
+            )
+            hint = f"{trouble} {hint}"
         return GenerationTimeout(f"{said}withdrawn.", hint=hint)
 
     async def watch(self, prompt_id: str, *, seconds: float, heartbeat: float = 5.0) -> AsyncIterator[Job]:
@@ -222,20 +221,19 @@ class JobRunner:
         """Go on with a job that nobody here works on, as far as the engine still has it."""
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
-        is_awaited = known is not None and self._journal.is_looked_after(
-            known
-        )  # another process may just be sending it
+        is_anothers = known is not None and self._journal.is_looked_after(known)
         images = await asyncio.to_thread(on_disk, known) if known else ()
         plan = await self._recall(prompt_id, known)
         current = self._entries.get(prompt_id)
         if current and current is not entry:  # somebody else was quicker
             return current.job
         if plan:
-            return self._resume(prompt_id, known and replace(known, images=images), plan)
+            known = known and replace(known, images=images)
+            return self._resume(prompt_id, known, plan, is_owned=not is_anothers)
         if known is None:
             raise self._unknown(prompt_id)
-        if is_awaited or known.status is JobStatus.LOST:
-            return self._add(known).job
+        if is_anothers or known.status is JobStatus.LOST:
+            return self._add(known).job  # that process may just be sending it
         taken = self._add(known)
         if known.plan or not known.status.is_final:
             await taken.end(JobStatus.LOST, endings.loss(known, self._engine))
@@ -243,14 +241,14 @@ class JobRunner:
 
     async def _recall(self, prompt_id: str, known: Job | None) -> Plan | None:
         """Return what the engine knows of the job; one that another process may just be sending is asked for again."""
-        is_awaited = known is not None and known.plan is not None and not known.status.is_final
-        for delay in RECALL_DELAYS if is_awaited else RECALL_DELAYS[:1]:
+        may_arrive = known is not None and known.plan is not None and not known.status.is_final
+        for delay in RECALL_DELAYS if may_arrive else RECALL_DELAYS[:1]:
             await asyncio.sleep(delay)
             if plan := await self._engine.recall(prompt_id):
                 return plan
         return None
 
-    def _resume(self, prompt_id: str, known: Job | None, plan: Plan) -> Job:
+    def _resume(self, prompt_id: str, known: Job | None, plan: Plan, *, is_owned: bool) -> Job:
         """Follow a job that the engine has, and save what is missing of it."""
         if known:
             status = JobStatus.QUEUED if known.status.is_final else known.status
@@ -258,7 +256,7 @@ class JobRunner:
         else:
             job = Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
         taken = self._add(job)
-        taken.is_owned = known is None or not self._journal.is_looked_after(known)
+        taken.is_owned = is_owned
         self._run(taken, lambda: self._collect(taken, plan, is_new=known is None))
         return taken.job
 

@@ -5,6 +5,7 @@ import asyncio
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import GenerationCancelled, ImageGenError
 from mcp_image_gen.domain.job import JobStatus
+from mcp_image_gen.jobs.endings import not_told
 from mcp_image_gen.jobs.entry import Entry
 
 SETTLE_SECONDS = 2.0  #: for a request to queue the job to end, once the engine does not have it
@@ -15,39 +16,38 @@ async def withdraw(engine: Engine, entry: Entry) -> None:
     """Have the engine let go of the job; its own task notes how it ended, which may be with a picture."""
     if entry.job.plan is None and entry.task:  # nothing was sent
         await stop(entry.task)
-    trouble = await _tell(engine, entry)
+    trouble = await _insist(engine, entry)
     if entry.task:
         # One that is at the engine ends by itself, maybe with a picture; a request to queue it may be stuck.
         await asyncio.wait({entry.task}, timeout=None if entry.at_engine else SETTLE_SECONDS)
     if entry.task:
         await stop(entry.task)
     if not entry.job.status.is_final:
-        trouble = trouble or (await _make_sure(engine, entry.prompt_id) if entry.job.plan else "")
+        if entry.job.plan and not trouble:  # a request that was cut off may have reached the engine meanwhile
+            _, trouble = await tell(engine, entry.prompt_id)
         error = GenerationCancelled(f"The job {entry.prompt_id} was cancelled.", hint=trouble)
         await entry.end(JobStatus.CANCELLED, error)
 
 
-async def _tell(engine: Engine, entry: Entry) -> str:
+async def _insist(engine: Engine, entry: Entry) -> str:
     """Tell the engine until it has let go, or the job has ended; return what stood in the way."""
     trouble = ""
     while entry.task:
-        try:
-            if await engine.cancel(entry.prompt_id):
-                return ""
-        except ImageGenError as failure:
-            trouble = f"The engine could not be told: {failure}"
-            if entry.task:
-                await asyncio.wait({entry.task}, timeout=PAUSE_SECONDS)
+        is_gone, problem = await tell(engine, entry.prompt_id)
+        if is_gone:
+            return ""
+        if problem and entry.task:
+            await asyncio.wait({entry.task}, timeout=PAUSE_SECONDS)
+        trouble = problem or trouble
     return trouble
 
 
-async def _make_sure(engine: Engine, prompt_id: str) -> str:
-    """Withdraw once more: a request that was cut off may have reached the engine meanwhile. Return what to tell."""
+async def tell(engine: Engine, prompt_id: str) -> tuple[bool, str]:
+    """Tell the engine once; return whether it has let go of the job, and a sentence if it could not be told."""
     try:
-        await engine.cancel(prompt_id)
+        return await engine.cancel(prompt_id), ""
     except ImageGenError as failure:
-        return f"The engine could not be told: {failure}"
-    return ""
+        return False, not_told(failure)
 
 
 async def stop(task: asyncio.Task[None]) -> None:

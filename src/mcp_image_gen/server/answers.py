@@ -5,7 +5,6 @@ Never structured content beside a picture: several clients then drop the picture
 
 import asyncio
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from fastmcp.tools import ToolResult
@@ -181,7 +180,7 @@ def _lines(facts: dict[str, Any], story: str) -> str:
 def facts_in_full(job: Job) -> dict[str, Any]:
     """Return what get_generation_status says of the job in its first line, and what was asked for, when, and notes."""
     facts = _finished(job) if job.status is JobStatus.DONE else _unfinished(job)
-    return {**facts, "asked": job.asked, "created": _moment(job), "notes": job.notes}
+    return {**facts, "asked": job.asked, "created": job.begun.isoformat(timespec="seconds"), "notes": job.notes}
 
 
 def facts_in_short(job: Job) -> dict[str, Any]:
@@ -189,15 +188,10 @@ def facts_in_short(job: Job) -> dict[str, Any]:
     return {
         "prompt_id": job.prompt_id,
         "status": job.status,
-        "created": _moment(job),
+        "created": job.begun.isoformat(timespec="seconds"),
         "prompt": str((job.asked or {}).get("prompt", ""))[:MAX_PROMPT_SHOWN] or None,
         "seed": job.plan.seed if job.plan else None,
         "model": job.plan.model if job.plan else None,
         "images": [{"path": str(i.path), "uri": f"image://{job.prompt_id}/{i.index}"} for i in job.images],
         "error": job.error.code if job.error else None,
     }
-
-
-def _moment(job: Job) -> str:
-    """Return when the job was begun, in local time with its offset, e.g. "2026-11-22T10:24:12+01:00"."""
-    return datetime.fromtimestamp(job.created, UTC).astimezone().isoformat(timespec="seconds")

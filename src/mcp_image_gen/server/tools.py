@@ -16,13 +16,13 @@ from mcp_image_gen.app import App
 from mcp_image_gen.domain.errors import PromptUnknown
 from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen.jobs.runner import CANCEL_SECONDS
 from mcp_image_gen.server import answers
 from mcp_image_gen.server.background import Background
 from mcp_image_gen.server.cancellation import Cancellations
 from mcp_image_gen.server.errors import tool_errors
 from mcp_image_gen.server.progress import ProgressReporter
 
-CANCEL_SECONDS = 10.0  #: how long cancel_generation waits for the engine to let go
 WITHDRAW_SECONDS = 15.0  #: bound on taking a job back when its call is cancelled
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -127,7 +127,6 @@ async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
     """Report progress until the job has ended or the wait is over; return it as it stands then."""
     seconds = math.inf if ctx.is_background_task else app.settings.wait_seconds
     reporter = ProgressReporter(ctx)
-    job = await app.runner.find(prompt_id)
     async for job in app.runner.watch(prompt_id, seconds=seconds):
         await reporter.report(job)
     return job
