@@ -1,0 +1,99 @@
+"""JobRunner: taking a job back."""
+
+import asyncio
+import gc
+import warnings
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_image_gen.domain.errors import EngineUnreachable, JobOfAnother
+from mcp_image_gen.jobs import JobRunner
+from tests.jobs.steps import REQUEST, drawing, ended
+from tests.steered_engine import SteeredEngine
+
+
+async def test_cancelling_withdraws_the_job_from_the_engine(runner: JobRunner, engine: SteeredEngine, tmp_path: Path):
+    prompt_id = await drawing(runner, engine)
+    job = await runner.cancel(prompt_id)
+    assert (job.status, job.error.code) == ("cancelled", "generation_cancelled")
+    assert engine.withdrawn == [prompt_id]
+    assert (await ended(runner, prompt_id)).status == "cancelled"
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
+async def test_cancelling_at_once_leaves_no_coroutine_behind(runner: JobRunner):
+    """Before the job's task has run at all."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        job = await runner.cancel(runner.start(REQUEST))
+        gc.collect()
+    assert job.status == "cancelled"
+    assert [str(warning.message) for warning in caught] == []
+
+
+async def test_cancelling_twice_withdraws_once_or_twice_and_ends_cancelled(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = await drawing(runner, engine)
+    jobs = await asyncio.gather(runner.cancel(prompt_id), runner.cancel(prompt_id))
+    assert [job.status for job in jobs] == ["cancelled", "cancelled"]
+    assert set(engine.withdrawn) == {prompt_id}
+
+
+async def test_cancelling_an_ended_job_leaves_it_done(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    done = await ended(runner, prompt_id)
+    assert await runner.cancel(prompt_id) is done
+    assert engine.withdrawn == []
+
+
+async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: JobRunner, engine: SteeredEngine):
+    engine.refusal = engine.failure = EngineUnreachable("It is off.")
+    prompt_id = await drawing(runner, engine)
+    job = await runner.cancel(prompt_id, seconds=0)
+    assert (job.status, job.progress.phase) == ("running", "cancelling")
+    engine.steps(2)
+    job = await ended(runner, prompt_id)
+    assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+
+
+async def test_a_cancel_is_verified_until_the_engine_lets_go(runner: JobRunner, engine: SteeredEngine):
+    """It may be loading a model, deaf to interrupts."""
+    engine.holds_on = 3
+    prompt_id = await drawing(runner, engine)
+    job = await runner.cancel(prompt_id)
+    assert (job.status, engine.withdrawn) == ("cancelled", [prompt_id] * 4)
+
+
+async def test_a_job_that_is_being_cancelled_says_so_whatever_the_engine_tells(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.holds_on = 10**9
+    prompt_id = await drawing(runner, engine)
+    await runner.cancel(prompt_id, seconds=0)
+    engine.steps(1)
+    with anyio.fail_after(5):
+        async for job in runner.watch(prompt_id, seconds=60):  # noqa: B007
+            if engine.go.locked():
+                break
+    assert job.progress.describe() == "cancelling"
+
+
+async def test_a_picture_that_was_finished_before_the_cancel_took_effect_is_kept(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.holds_on = 10**9
+    prompt_id = await drawing(runner, engine)
+    await runner.cancel(prompt_id, seconds=0)
+    engine.steps(2)
+    job = await ended(runner, prompt_id)
+    assert job.status == "done"
+    assert job.images[0].path.is_file()
+
+
+async def test_a_job_of_another_client_of_the_engine_is_not_cancelled(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    with pytest.raises(JobOfAnother):
+        await runner.cancel("theirs")
+    assert engine.withdrawn == []

@@ -1,0 +1,126 @@
+"""JobRunner: several processes, jobs of others, and what is remembered."""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from mcp_image_gen.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
+from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen.jobs.runner import MAX_REMEMBERED
+from tests.jobs.steps import REQUEST, drawing, ended, reached, reached_follow, reached_journal
+from tests.steered_engine import SteeredEngine
+
+
+async def test_a_job_that_another_process_is_about_to_send_is_neither_lost_nor_counted(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    engine.sending = anyio.Event()
+    one, other = make(), make()
+    prompt_id = one.start(REQUEST)
+    await reached_journal(other, prompt_id)
+    assert (await other.find(prompt_id)).status == "queued"
+    assert not any(entry.at_work for entry in other._entries.values())
+    engine.sending.set()
+    engine.steps()
+    assert (await ended(one, prompt_id)).status == "done"
+    assert (await other.find(prompt_id)).status == "done"
+
+
+async def test_a_job_that_is_cancelled_elsewhere_while_it_is_sent_is_taken_back(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    engine.sending = anyio.Event()
+    one, other = make(), make()
+    prompt_id = one.start(REQUEST)
+    await reached_journal(other, prompt_id)
+    assert (await other.cancel(prompt_id)).status == "cancelled"
+    before = len(engine.withdrawn)
+    engine.sending.set()
+    assert (await ended(one, prompt_id)).status == "cancelled"
+    assert len(engine.withdrawn) == before + 1
+    assert engine.followed == []
+
+
+async def test_a_job_that_another_process_looks_after_is_not_recovered(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    one, other = make(), make()
+    theirs = one.start(REQUEST)
+    engine.steps(1)
+    await reached(one, theirs, 1)
+    with pytest.raises(PromptUnknown):
+        await other.find("unknown")  # sets off the look for orphans
+    await anyio.wait_all_tasks_blocked()
+    assert theirs not in other._entries
+    await one.aclose()
+    async with asyncio.timeout(5):
+        while theirs not in other._entries:
+            await asyncio.sleep(0.01)
+    engine.steps()
+    assert (await ended(other, theirs)).status == "done"
+
+
+# -- remembering --------------------------------------------------------------------------------------
+
+
+async def test_ended_jobs_are_forgotten_oldest_first_and_read_from_the_journal_again(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.failure = OutOfMemory("No memory.")
+    running = runner.start(REQUEST)
+    await reached_follow(engine, running)
+    engine.steps(3 * (MAX_REMEMBERED + 10))
+    ids = [running]
+    for _ in range(MAX_REMEMBERED + 9):
+        ids.append(runner.start(REQUEST))
+        await ended(runner, ids[-1])
+    assert len(runner._entries) <= MAX_REMEMBERED + 2
+    assert (await runner.find(ids[-1])).status == "failed"
+    assert ids[0] not in runner._entries
+    assert (await runner.find(ids[0])).error.code == "out_of_memory"
+    assert len(engine.followed) == MAX_REMEMBERED + 10
+
+
+async def test_a_job_of_another_process_is_taken_over_and_saved(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    engine.steps()
+    assert (await runner.find("theirs")).status == "queued"
+    job = await ended(runner, "theirs")
+    assert (job.status, job.images[0].seed) == ("done", None)
+    assert job.images[0].path.name.endswith("_random.png")
+
+
+async def test_two_who_ask_at_once_take_a_job_over_once(runner: JobRunner, engine: SteeredEngine):
+    engine.known.add("theirs")
+    await asyncio.gather(*(runner.find("theirs") for _ in range(5)))
+    engine.steps()
+    assert (await ended(runner, "theirs")).status == "done"
+    assert engine.followed == ["theirs"]
+
+
+@pytest.mark.parametrize("prompt_id", ["nope", "", "../queue", "a" * 10_000])
+async def test_a_job_that_nobody_knows_is_unknown(runner: JobRunner, prompt_id: str):
+    with pytest.raises(PromptUnknown):
+        await runner.find(prompt_id)
+
+
+async def test_a_job_that_lost_its_engine_is_tried_again_when_asked_for(runner: JobRunner, engine: SteeredEngine):
+    engine.failure = EngineUnreachable("It is off.")
+    prompt_id = runner.start(REQUEST)
+    engine.steps()
+    assert (await ended(runner, prompt_id)).status == "failed"
+    engine.failure = None
+    engine.steps()
+    assert (await runner.find(prompt_id)).status == "queued"
+    assert (await ended(runner, prompt_id)).status == "done"
+
+
+async def test_closing_leaves_the_engines_jobs_alone(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = await drawing(runner, engine)
+    with anyio.fail_after(5):
+        await runner.aclose()
+    assert engine.withdrawn == []
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("job-")]
+    assert prompt_id in engine.known
