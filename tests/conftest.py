@@ -13,7 +13,7 @@ from fastmcp import Client
 
 from mcp_image_gen.app import App
 from mcp_image_gen.engines.comfyui import follow
-from mcp_image_gen.jobs import runner, withdrawal
+from mcp_image_gen.jobs import roster, withdrawal
 from mcp_image_gen.server import build_server
 from mcp_image_gen.settings import Settings, load_settings
 from mcp_image_gen.storage import journal
@@ -53,7 +53,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
     monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(journal, "ALIVE_SECONDS", 0.5)
-    monkeypatch.setattr(runner, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(roster, "HEARTBEAT_SECONDS", 0.1)
 
 
 @pytest.fixture

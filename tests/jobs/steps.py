@@ -34,6 +34,11 @@ async def drawing(runner: JobRunner, engine: SteeredEngine) -> str:
     return prompt_id
 
 
+def ids(runner: JobRunner) -> set[str]:
+    """Return the jobs that the runner remembers."""
+    return {entry.prompt_id for entry in runner._roster}
+
+
 async def reached_journal(runner: JobRunner, prompt_id: str) -> None:
     """Return when the job's plan is written down."""
     async with asyncio.timeout(5):

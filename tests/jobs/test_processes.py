@@ -8,8 +8,8 @@ import pytest
 
 from mcp_image_gen.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
 from mcp_image_gen.jobs import JobRunner
-from mcp_image_gen.jobs.runner import MAX_REMEMBERED
-from tests.jobs.steps import REQUEST, drawing, ended, reached, reached_follow, reached_journal
+from mcp_image_gen.jobs.roster import MAX_REMEMBERED
+from tests.jobs.steps import REQUEST, drawing, ended, ids, reached, reached_follow, reached_journal
 from tests.steered_engine import SteeredEngine
 
 
@@ -21,7 +21,7 @@ async def test_a_job_that_another_process_is_about_to_send_is_neither_lost_nor_c
     prompt_id = one.start(REQUEST)
     await reached_journal(other, prompt_id)
     assert (await other.find(prompt_id)).status == "queued"
-    assert not any(entry.at_work for entry in other._entries.values())
+    assert not any(entry.at_work for entry in other._roster)
     engine.sending.set()
     engine.steps()
     assert (await ended(one, prompt_id)).status == "done"
@@ -53,10 +53,10 @@ async def test_a_job_that_another_process_looks_after_is_not_recovered(
     with pytest.raises(PromptUnknown):
         await other.find("unknown")  # sets off the look for orphans
     await anyio.wait_all_tasks_blocked()
-    assert theirs not in other._entries
+    assert theirs not in ids(other)
     await one.aclose()
     async with asyncio.timeout(5):
-        while theirs not in other._entries:
+        while theirs not in ids(other):
             await asyncio.sleep(0.01)
     engine.steps()
     assert (await ended(other, theirs)).status == "done"
@@ -72,14 +72,14 @@ async def test_ended_jobs_are_forgotten_oldest_first_and_read_from_the_journal_a
     running = runner.start(REQUEST)
     await reached_follow(engine, running)
     engine.steps(3 * (MAX_REMEMBERED + 10))
-    ids = [running]
+    begun = [running]
     for _ in range(MAX_REMEMBERED + 9):
-        ids.append(runner.start(REQUEST))
-        await ended(runner, ids[-1])
-    assert len(runner._entries) <= MAX_REMEMBERED + 2
-    assert (await runner.find(ids[-1])).status == "failed"
-    assert ids[0] not in runner._entries
-    assert (await runner.find(ids[0])).error.code == "out_of_memory"
+        begun.append(runner.start(REQUEST))
+        await ended(runner, begun[-1])
+    assert len(runner._roster) <= MAX_REMEMBERED + 2
+    assert (await runner.find(begun[-1])).status == "failed"
+    assert begun[0] not in ids(runner)
+    assert (await runner.find(begun[0])).error.code == "out_of_memory"
     assert len(engine.followed) == MAX_REMEMBERED + 10
 
 
@@ -98,6 +98,17 @@ async def test_two_who_ask_at_once_take_a_job_over_once(runner: JobRunner, engin
     engine.steps()
     assert (await ended(runner, "theirs")).status == "done"
     assert engine.followed == ["theirs"]
+
+
+async def test_all_who_ask_at_once_for_a_job_that_its_engine_lost_hear_so(
+    make: Callable[..., JobRunner], engine: SteeredEngine
+):
+    one, other = make(), make()
+    prompt_id = await drawing(one, engine)
+    await one.aclose()
+    engine.known.clear()
+    jobs = await asyncio.gather(*(other.find(prompt_id) for _ in range(5)))
+    assert [job.status for job in jobs] == ["lost"] * 5
 
 
 @pytest.mark.parametrize("prompt_id", ["nope", "", "../queue", "a" * 10_000])

@@ -5,7 +5,6 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
@@ -15,7 +14,6 @@ from mcp_image_gen.domain.errors import (
     GenerationTimeout,
     ImageGenError,
     JobOfAnother,
-    PromptUnknown,
     QueueFull,
     UnexpectedError,
 )
@@ -23,21 +21,18 @@ from mcp_image_gen.domain.job import Job, JobStatus, Plan, Progress
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.generation import collect, generate
 from mcp_image_gen.jobs import endings
-from mcp_image_gen.jobs.entry import CANCELLING, Entry, on_disk
-from mcp_image_gen.jobs.withdrawal import stop, tell, withdraw
-from mcp_image_gen.storage import journal
+from mcp_image_gen.jobs.entry import CANCELLING, Entry
+from mcp_image_gen.jobs.roster import Roster
+from mcp_image_gen.jobs.takeover import Takeover
+from mcp_image_gen.jobs.withdrawal import tell, withdraw
 from mcp_image_gen.storage.images import ImageStore
 from mcp_image_gen.storage.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-MAX_REMEMBERED = 256  #: ended jobs; older ones are asked of the journal again
 CANCEL_SECONDS = 10.0  #: how long a cancel waits for the engine to let go; it goes on in the background
 WORD_SECONDS = 0.5  #: between another process's taking a job from the engine and its writing that down
-RECOVERY_SECONDS = 60.0  #: at least between two looks for jobs that no process has ended
 CLOSING_SECONDS = 5.0  #: for what is done after a job's end
-HEARTBEAT_SECONDS = 5.0
-RECALL_DELAYS = (0.0, 0.2, 0.5)  #: before a job that the engine does not have is asked for again
 Work = Callable[[], Coroutine[Any, Any, None]]  #: called by the job's own task: no task, no work
 
 
@@ -70,10 +65,8 @@ class JobRunner:
         self._timeout = timeout_seconds
         self._max_queue = max_queue
         self._when_done = when_done
-        self._entries: dict[str, Entry] = {}
-        self._recovery: asyncio.Task[None] | None = None
-        self._next_recovery = 0.0
-        self._heartbeat: asyncio.Task[None] | None = None
+        self._roster = Roster(journal)
+        self._takeover = Takeover(engine, journal, self._roster, self._go_on)
         self._turnstile = asyncio.Lock()
         self._admitted: list[Entry] = []  #: passed the turnstile, and not yet at the engine when last looked at
 
@@ -85,10 +78,10 @@ class JobRunner:
         Raises:
             QueueFull: as many jobs of this process have not ended as IMAGE_GEN_MAX_QUEUE allows.
         """
-        self._refuse_beyond_limit(sum(entry.at_work for entry in self._entries.values()))
-        self._look_for_orphans()
+        self._refuse_beyond_limit(sum(entry.at_work for entry in self._roster))
+        self._takeover.look_for_orphans()
         job = Job(prompt_id=str(uuid.uuid4()), engine=self._engine.name, url=self._engine.url, asked=request.to_dict())
-        entry = self._add(job)
+        entry = self._roster.add(job)
         entry.started_here, entry.is_owned, entry.at_engine = True, True, False
         self._run(entry, lambda: self._generate(entry, request))
         return entry.prompt_id
@@ -121,14 +114,7 @@ class JobRunner:
     def _run(self, entry: Entry, work: Work) -> None:
         entry.task = asyncio.create_task(self._finish(entry, work), name=f"job-{entry.prompt_id}")
         entry.task.add_done_callback(lambda _: entry.retire())
-        if self._heartbeat is None or self._heartbeat.done():
-            self._heartbeat = asyncio.create_task(self._beat(), name="heartbeat")
-
-    async def _beat(self) -> None:
-        """Say in the journal, as long as there are any, that the jobs of this process are looked after."""
-        while owned := [e.prompt_id for e in self._entries.values() if e.is_owned and e.at_work]:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._journal.touch(owned)
+        self._roster.keep_alive()
 
     async def _finish(self, entry: Entry, work: Work) -> None:
         """Do the work and note how it ended."""
@@ -179,7 +165,7 @@ class JobRunner:
 
         When nothing changes for `heartbeat` seconds the job is yielded as it is.
         """
-        entry, inbox = self._entries[prompt_id], asyncio.Queue[Job]()
+        entry, inbox = self._roster[prompt_id], asyncio.Queue[Job]()
         deadline = time.monotonic() + seconds
         entry.watchers.add(inbox)
         try:
@@ -204,101 +190,15 @@ class JobRunner:
             PromptUnknown: neither we nor the journal nor the engine know it.
             EngineUnreachable: whether it has ended is to be asked of the engine, and that does not answer.
         """
-        if not endings.PROMPT_ID.fullmatch(prompt_id):
-            raise self._unknown(prompt_id)
-        self._look_for_orphans()
-        entry = self._entries.get(prompt_id)
-        if entry and entry.at_work:
-            return entry.job
-        known = entry.job if entry else None
-        if known is None or known.status is not JobStatus.DONE:  # another process may know more
-            known = await self._journal.get(prompt_id) or known
-        if known is not None and await asyncio.to_thread(endings.is_settled, known):
-            return (entry if entry and entry.job.status is known.status else self._add(known)).job
-        return await self._take_over(prompt_id, entry, known)
+        return await self._takeover.find(prompt_id)
 
-    async def _take_over(self, prompt_id: str, entry: Entry | None, known: Job | None) -> Job:
-        """Go on with a job that nobody here works on, as far as the engine still has it."""
-        if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
-            raise endings.elsewhere(known, self._engine)
-        is_anothers = known is not None and self._journal.is_looked_after(known)
-        images = await asyncio.to_thread(on_disk, known) if known else ()
-        plan = await self._recall(prompt_id, known)
-        current = self._entries.get(prompt_id)
-        if current and current is not entry:  # somebody else was quicker
-            return current.job
-        if plan:
-            known = known and replace(known, images=images)
-            return self._resume(prompt_id, known, plan, is_owned=not is_anothers)
-        if known is None:
-            raise self._unknown(prompt_id)
-        if is_anothers or known.status is JobStatus.LOST:
-            return self._add(known).job  # that process may just be sending it
-        taken = self._add(known)
-        if known.plan or not known.status.is_final:
-            await taken.end(JobStatus.LOST, endings.loss(known, self._engine))
-        return taken.job
-
-    async def _recall(self, prompt_id: str, known: Job | None) -> Plan | None:
-        """Return what the engine knows of the job; one that another process may just be sending is asked for again."""
-        may_arrive = known is not None and known.plan is not None and not known.status.is_final
-        for delay in RECALL_DELAYS if may_arrive else RECALL_DELAYS[:1]:
-            await asyncio.sleep(delay)
-            if plan := await self._engine.recall(prompt_id):
-                return plan
-        return None
-
-    def _resume(self, prompt_id: str, known: Job | None, plan: Plan, *, is_owned: bool) -> Job:
-        """Follow a job that the engine has, and save what is missing of it."""
-        if known:
-            status = JobStatus.QUEUED if known.status.is_final else known.status
-            job = replace(known, status=status, plan=known.plan or plan, error=None, ended=None)
-        else:
-            job = Job(prompt_id=prompt_id, engine=self._engine.name, url=self._engine.url, plan=plan, notes=plan.notes)
-        taken = self._add(job)
-        taken.is_owned = is_owned
-        self._run(taken, lambda: self._collect(taken, plan, is_new=known is None))
-        return taken.job
+    def _go_on(self, entry: Entry, plan: Plan, is_new: bool) -> None:
+        self._run(entry, lambda: self._collect(entry, plan, is_new=is_new))
 
     async def _collect(self, entry: Entry, plan: Plan, *, is_new: bool) -> None:
         if is_new:
             await entry.enlist(pictures=endings.batch_size(plan))
         await collect(self._engine, self._store, entry.job.plan or plan, entry)
-
-    def _look_for_orphans(self) -> None:
-        """Begin, now and then, to look after what other processes left at the engine."""
-        if (self._recovery is None or self._recovery.done()) and time.monotonic() >= self._next_recovery:
-            self._next_recovery = time.monotonic() + RECOVERY_SECONDS
-            self._recovery = asyncio.create_task(self._recover(), name="recovery")
-
-    async def _recover(self) -> None:
-        """Take over the jobs that no process looks after: their pictures are fetched and saved."""
-        while jobs := await self._journal.unfinished(self._engine.name, self._engine.url):
-            others = [job for job in jobs if not self._is_ours(job.prompt_id)]
-            for job in others:
-                if not self._journal.is_looked_after(job) and not await self._recover_one(job):
-                    self._next_recovery = 0.0  # the next call tries again
-                    return
-            if not any(map(self._journal.is_looked_after, others)):
-                return
-            await asyncio.sleep(journal.ALIVE_SECONDS)  # whether those who look after them are alive
-
-    def _is_ours(self, prompt_id: str) -> bool:
-        entry = self._entries.get(prompt_id)
-        return entry is not None and (entry.at_work or entry.job.status.is_final)
-
-    async def _recover_one(self, job: Job) -> bool:
-        """Take the job over; return False if the engine cannot be asked."""
-        try:
-            await self._journal.touch([job.prompt_id])
-            await self._take_over(job.prompt_id, self._entries.get(job.prompt_id), job)
-        except ImageGenError as error:
-            logger.info("job %s is left for later: %s", job.prompt_id, error)
-            await self._journal.touch([job.prompt_id], alive=False)
-            return False
-        except Exception:  # one odd job must not keep the others from being looked after
-            logger.exception("job %s could not be looked after", job.prompt_id)
-        return True
 
     # -- cancelling -----------------------------------------------------------------------------------
 
@@ -313,7 +213,7 @@ class JobRunner:
             JobOfAnother: another client of the engine queued it.
         """
         await self.find(prompt_id)
-        entry = self._entries[prompt_id]
+        entry = self._roster[prompt_id]
         if entry.job.status.is_final:
             return entry.job
         if not entry.ours:
@@ -331,24 +231,7 @@ class JobRunner:
 
     async def aclose(self) -> None:
         """Stop working on all jobs; what runs at the engine goes on there and can be found again by its prompt_id."""
-        entries = self._entries.values()
-        if ending := [e.task for e in entries if e.task and e.job.status.is_final and not e.task.done()]:
+        if ending := [e.task for e in self._roster if e.task and e.job.status.is_final and not e.task.done()]:
             await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their pictures are told; they tidy up
-        orphans = [e.prompt_id for e in entries if e.is_owned and e.at_work]
-        tasks = [self._recovery, self._heartbeat, *(t for e in entries for t in (e.task, e.withdrawal))]
-        await asyncio.gather(*(stop(task) for task in tasks if task))
-        if orphans:
-            await self._journal.touch(orphans, alive=False)  # the next process need not wait
-
-    def _add(self, job: Job) -> Entry:
-        ended = [p for p, e in self._entries.items() if not e.at_work]
-        for prompt_id in ended[: max(0, len(ended) - MAX_REMEMBERED)]:
-            del self._entries[prompt_id]
-        entry = self._entries[job.prompt_id] = Entry(job, self._journal)
-        return entry
-
-    def _unknown(self, prompt_id: str) -> PromptUnknown:
-        return PromptUnknown(
-            f"No job {prompt_id[:64]!r} is known here or at {self._engine.url}.",
-            hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
-        )
+        await self._takeover.aclose()
+        await self._roster.aclose()
