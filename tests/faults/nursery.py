@@ -1,4 +1,6 @@
-"""Draws in processes that are killed: one line on stdin, `SECONDS SEED`, is one round.
+"""Draws in processes that are killed: one line on stdin, `SECONDS SEED`, is one round, killed after so long.
+
+With `inf` seconds it is left to end. One line on stdout says how long the round took and how it ended.
 
 A fork of a process that has loaded everything begins to work within milliseconds; two hundred rounds take seconds.
 """
@@ -35,10 +37,12 @@ def main() -> None:
         if child == 0:
             asyncio.run(draw(int(seed)))
             os._exit(0)
-        time.sleep(float(seconds))
-        os.kill(child, signal.SIGKILL)
+        begun = time.monotonic()
+        if seconds != "inf":
+            time.sleep(float(seconds))
+            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        say("killed" if os.WIFSIGNALED(status) else "ended")
+        say(f"{time.monotonic() - begun:.3f} {'killed' if os.WIFSIGNALED(status) else 'ended'}")
 
 
 def say(word: str) -> None:

@@ -18,7 +18,8 @@ from mcp_image_gen.settings import Settings
 from tests.comfyui_server import ComfyUIServer
 
 ROUNDS = 200
-LONGEST_SECONDS = 0.4  #: twice what one picture takes here, so that some rounds end by themselves
+UNHURT = 10  #: every tenth round is left to end, and tells how long one takes on this machine now
+LONGEST_SECONDS = 1.0  #: for a round that is killed, however slow the machine is
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork"),
@@ -57,10 +58,15 @@ async def test_two_hundred_kills_lose_no_picture(
     comfyui.step_seconds = 0.01
     chance = random.Random(4)
     ends: Counter[str] = Counter()
+    whole_seconds = 0.0
     for seed in range(ROUNDS):
-        nursery.stdin.write(f"{chance.uniform(0, LONGEST_SECONDS):.4f} {seed}\n")
+        is_unhurt = seed % UNHURT == 0
+        at_most = min(2 * whole_seconds, LONGEST_SECONDS)  # some rounds end by themselves
+        nursery.stdin.write(f"inf {seed}\n" if is_unhurt else f"{chance.uniform(0, at_most):.4f} {seed}\n")
         nursery.stdin.flush()
-        ends[nursery.stdout.readline().strip()] += 1
+        seconds, end = nursery.stdout.readline().split()
+        ends[end] += 1
+        whole_seconds = float(seconds) if is_unhurt else whole_seconds
     await comfyui.until(lambda server: server.queue_remaining == 0, timeout=60)
     assert ends["killed"] > ROUNDS / 4
 
@@ -76,4 +82,4 @@ async def test_two_hundred_kills_lose_no_picture(
     saved = Counter(prompt_id_of(path) for path in (tmp_path / "pictures").glob("*.png"))
     assert set(comfyui.finished) - set(saved) == set()
     assert [prompt_id for prompt_id, files in saved.items() if files > 1] == []
-    assert len(comfyui.finished) > ROUNDS / 10  # fewer where the machine has other work
+    assert len(comfyui.finished) >= ROUNDS / UNHURT
