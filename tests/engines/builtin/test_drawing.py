@@ -97,8 +97,11 @@ async def test_progress_and_a_preview_come_with_every_step(icons: Caller):
 
 
 async def test_a_running_job_shows_the_picture_so_far(connect):
-    icons = await connect(IMAGE_GEN_ENGINE="builtin", IMAGE_GEN_WAIT_SECONDS=1)
+    icons = await connect(IMAGE_GEN_ENGINE="builtin", IMAGE_GEN_WAIT_SECONDS=0)
     answer = await draw(icons, steps=200, batch_size=16)
+    with anyio.fail_after(20):
+        while not answer.images:
+            answer = await icons.call("get_generation_status", prompt_id=answer.facts["prompt_id"])
     assert answer.facts["status"] == "running"
     assert Image.open(io.BytesIO(base64.b64decode(answer.images[0].data))).size == (128, 128)
     await icons.app.runner.cancel(answer.facts["prompt_id"])
