@@ -129,6 +129,25 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
     assert findings(run.out)["folder"][0] == "ok"
 
 
+def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyUIServer):
+    comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
+    run = command("doctor")
+    assert run.code == 1
+    assert findings(run.out)["engine"] == (
+        "FAIL",
+        f"The ComfyUI at {comfyui.url} is too old: it is version 0.3.56, which cannot interrupt one job alone. "
+        "Update ComfyUI to 0.3.57 or newer.",
+    )
+
+
+@pytest.mark.parametrize("version", [None, "", "nightly", "v0.3.57", "0.33.0"])
+def test_doctor_takes_a_comfyui_whose_version_is_new_or_not_told(
+    command: Command, comfyui: ComfyUIServer, version: str | None
+):
+    comfyui.system_stats["system"]["comfyui_version"] = version
+    assert command("doctor").code == 0
+
+
 def test_doctor_with_another_program_at_the_address(command: Command, comfyui: ComfyUIServer):
     comfyui.fail("html")
     run = command("doctor")

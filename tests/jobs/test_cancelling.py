@@ -53,6 +53,8 @@ async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: Jo
     prompt_id = await drawing(runner, engine)
     job = await runner.cancel(prompt_id, seconds=0)
     assert (job.status, job.progress.phase) == ("running", "cancelling")
+    job = await runner.cancel(prompt_id, seconds=0.1)
+    assert job.untold == "The engine could not be told: It is off."
     engine.steps(2)
     job = await ended(runner, prompt_id)
     assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")

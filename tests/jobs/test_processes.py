@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mcp_image_gen.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
 from mcp_image_gen.jobs import JobRunner
 from mcp_image_gen.jobs.roster import MAX_REMEMBERED
+from mcp_image_gen.storage.images import ImageStore
 from tests.jobs.steps import REQUEST, drawing, ended, ids, reached, reached_follow, reached_journal
 from tests.steered_engine import SteeredEngine
 
@@ -41,6 +43,18 @@ async def test_a_job_that_is_cancelled_elsewhere_while_it_is_sent_is_taken_back(
     assert (await ended(one, prompt_id)).status == "cancelled"
     assert len(engine.withdrawn) == before + 1
     assert engine.followed == []
+
+
+async def test_a_job_that_is_cancelled_elsewhere_is_taken_back_from_an_engine_that_only_its_own_process_reaches(
+    make: Callable[..., JobRunner], engine: SteeredEngine, tmp_path: Path
+):
+    one = make()
+    other = JobRunner(SteeredEngine(), ImageStore(tmp_path / "pictures"), one._journal, timeout_seconds=60)
+    prompt_id = await drawing(one, engine)
+    assert (await other.cancel(prompt_id)).status == "cancelled"
+    assert (await ended(one, prompt_id)).status == "cancelled"
+    assert engine.withdrawn == [prompt_id]
+    await other.aclose()
 
 
 async def test_a_job_that_another_process_looks_after_is_not_recovered(

@@ -134,6 +134,24 @@ async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
     assert (comfyui.queue_remaining, comfyui.rendered) == (0, [])
 
 
+async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrupt_another(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """Before 0.3.57 `/interrupt` does not look at the prompt_id."""
+    comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
+    comfyui.hold("step:1")
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.reached("step:1")
+    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.5)
+    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    assert (answer.facts["status"], answer.facts["progress"]) == ("running", "cancelling")
+    assert f"The ComfyUI at {comfyui.url} is too old: it is version 0.3.56" in answer.story
+    assert "Update ComfyUI to 0.3.57 or newer." in answer.story
+    assert comfyui.interrupted == []
+    comfyui.release("step:1")
+
+
 async def test_cancelling_a_finished_job_returns_its_picture(connect):
     caller = await connect()
     prompt_id = (await caller.generate()).facts["prompt_id"]

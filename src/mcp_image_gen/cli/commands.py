@@ -220,7 +220,7 @@ def cancel(prompt_id: str, *, common: Common | None = None) -> int:
         if not common.json and job.status is JobStatus.DONE:
             show.talk.print("Not cancelled: the job was done before.")
         elif not common.json and not job.status.is_final:
-            show.talk.print("Not cancelled yet: the engine has not let go of it.")
+            show.talk.print(f"Not cancelled yet: {show.escape(job.untold) or 'the engine has not let go of it.'}")
         return 0 if job.status is JobStatus.CANCELLED else FAILED
 
     return _run(common, withdraw)

@@ -73,6 +73,7 @@ class Job:
     images: tuple[SavedImage, ...] = ()  #: on disk, by index; before the end those that were saved so far
     notes: tuple[str, ...] = ()  #: what the reader must know of the result, one sentence each
     error: ImageGenError | None = None
+    untold: str = ""  #: while it is being cancelled: why the engine could not be told yet, a sentence
     created: float = field(default_factory=time.time)  #: seconds since 1970, by the clock on the wall
     touched: float = field(default_factory=time.time)  #: when a process at work on it last said so; 0: none does
     stamp: int = 0  #: milliseconds since 1970 that name the first picture's file; unique in the journal; 0: none yet

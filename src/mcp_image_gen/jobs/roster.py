@@ -1,7 +1,7 @@
 """The jobs that this process knows: those it works on, and the newest of those that have ended."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mcp_image_gen.domain.job import Job
 from mcp_image_gen.jobs.entry import Entry
@@ -15,8 +15,10 @@ HEARTBEAT_SECONDS = 5.0
 class Roster:
     """Entries by prompt_id; says in the journal, as long as there are any, which jobs this process looks after."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, heed: Callable[[Entry], object]) -> None:
+        """Begin empty; `heed(entry)` is called for an owned job that another process has cancelled."""
         self._journal = journal
+        self._heed = heed
         self._entries: dict[str, Entry] = {}
         self._heartbeat: asyncio.Task[None] | None = None
 
@@ -53,7 +55,8 @@ class Roster:
     async def _beat(self) -> None:
         while owned := self.owned():
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._journal.touch(owned)
+            for prompt_id in await self._journal.touch(owned):
+                self._heed(self[prompt_id])
 
     async def aclose(self) -> None:
         """Stop all work and let go of the owned jobs: the next process need not wait to see that this one is gone."""

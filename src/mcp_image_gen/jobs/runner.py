@@ -65,7 +65,7 @@ class JobRunner:
         self._timeout = timeout_seconds
         self._max_queue = max_queue
         self._when_done = when_done
-        self._roster = Roster(journal)
+        self._roster = Roster(journal, self._take_back)
         self._takeover = Takeover(engine, journal, self._roster, self._go_on)
         self._turnstile = asyncio.Lock()
         self._admitted: list[Entry] = []  #: passed the turnstile, and not yet at the engine when last looked at
@@ -221,11 +221,15 @@ class JobRunner:
                 f"The job {prompt_id} was queued by another client of {self._engine.url}; it is left alone.",
                 hint="Cancel it there, or in ComfyUI's own window.",
             )
-        if entry.withdrawal is None:
-            entry.withdrawal = asyncio.create_task(withdraw(self._engine, entry), name=f"withdraw-{prompt_id}")
-            entry.progressed(Progress(status=entry.job.status, phase=CANCELLING))
-        await asyncio.wait({entry.withdrawal}, timeout=seconds)
+        await asyncio.wait({self._take_back(entry)}, timeout=seconds)
         return entry.job
+
+    def _take_back(self, entry: Entry) -> asyncio.Task[None]:
+        """Return the task that takes the job back from the engine, begun if need be."""
+        if entry.withdrawal is None:
+            entry.withdrawal = asyncio.create_task(withdraw(self._engine, entry), name=f"withdraw-{entry.prompt_id}")
+            entry.progressed(Progress(status=entry.job.status, phase=CANCELLING))
+        return entry.withdrawal
 
     # -- house-keeping --------------------------------------------------------------------------------
 

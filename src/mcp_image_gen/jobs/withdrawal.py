@@ -34,6 +34,7 @@ async def _insist(engine: Engine, entry: Entry) -> str:
     trouble = ""
     while entry.task:
         is_gone, problem = await tell(engine, entry.prompt_id)
+        entry.update(untold=problem)
         if is_gone:
             return ""
         if problem and entry.task:

@@ -43,11 +43,12 @@ async def of_cancel(job: Job, settings: Settings) -> ToolResult:
     """Return the answer to a cancel: how the job stands now, which may be done, with its picture."""
     if job.status.is_final:
         return await of_job(job, settings)
-    story = (
+    story = job.untold or (
         "The engine has been told and has not let go of it yet: it stops at the end of the step, or of the model load, "
-        f'that it is in. Call get_generation_status(prompt_id="{job.prompt_id}") to see it end.'
+        "that it is in."
     )
-    return _text(_unfinished(job), story)
+    see = f'Call get_generation_status(prompt_id="{job.prompt_id}") to see it end.'
+    return _text(_unfinished(job), f"{story} {see}")
 
 
 def _finished(job: Job) -> dict[str, Any]:

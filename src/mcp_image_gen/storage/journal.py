@@ -91,12 +91,10 @@ class Journal:
         """Write down how the job stands now; return False if the journal knows better: it has ended."""
         return await self._do(lambda db: db.execute(UPDATE, rows.changes_of(job)).rowcount) != 0
 
-    async def touch(self, prompt_ids: Sequence[str], *, alive: bool = True) -> None:
-        """Say that this process works on the jobs, or no longer does."""
+    async def touch(self, prompt_ids: Sequence[str], *, alive: bool = True) -> list[str]:
+        """Say that this process works on the jobs, or no longer does; return those that have been cancelled."""
         now = self._clock() if alive else 0.0
-        await self._do(
-            lambda db: db.executemany("UPDATE jobs SET touched = ? WHERE prompt_id = ?", [(now, p) for p in prompt_ids])
-        )
+        return await self._do(lambda db: _touch(db, prompt_ids, now)) or []
 
     def is_looked_after(self, job: Job) -> bool:
         """Return True for an unfinished job that a process was at work on a moment ago."""
@@ -254,6 +252,12 @@ def _insert(connection: sqlite3.Connection, job: Job, stamp: int, pictures: int)
     if number % 100 == 0:  # now and then is enough
         connection.execute("DELETE FROM jobs WHERE number <= ? AND seconds IS NOT NULL", (number - KEPT_JOBS,))
     return stamp
+
+
+def _touch(connection: sqlite3.Connection, prompt_ids: Sequence[str], now: float) -> list[str]:
+    connection.executemany("UPDATE jobs SET touched = ? WHERE prompt_id = ?", [(now, p) for p in prompt_ids])
+    is_cancelled = f"SELECT 1 FROM jobs WHERE prompt_id = ? AND status = '{JobStatus.CANCELLED}'"
+    return [p for p in prompt_ids if connection.execute(is_cancelled, (p,)).fetchone()]
 
 
 def _select(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Job]:

@@ -135,7 +135,7 @@ async def test_a_comfyui_that_gives_its_own_prompt_ids_is_told_as_too_old(httpx2
     httpx2_mock.get(f"/history/{THEIRS}").respond(json={})
     httpx2_mock.get("/ws").respond(404)
     async with opened("http://gpu:8188") as old:
-        with pytest.raises(EngineAnswerUnusable, match=r"too old.*Update ComfyUI to 0\.3\.45"):
+        with pytest.raises(EngineAnswerUnusable, match=r"too old.*Update ComfyUI to 0\.3\.57"):
             await old.submit(planned(graph()), OURS)
     assert delete.call_count == 1
 

@@ -44,8 +44,8 @@ class ComfyUIClient:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         #: for people: without the user and password that may stand in the real one
         self.url = str(httpx2.URL(url).copy_with(userinfo=b"")).rstrip("/")
-        # trust_env=False: the engine is the user's own; a system-wide proxy has no business in between.
         self._asking: asyncio.Task[dict[str, Any]] | None = None
+        # trust_env=False: the engine is the user's own; a system-wide proxy has no business in between.
         self.http = httpx2.AsyncClient(
             base_url=url,
             headers=dict(headers),

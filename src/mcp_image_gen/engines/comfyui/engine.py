@@ -1,6 +1,7 @@
 """The ComfyUI engine: its parts put together behind the `Engine` contract."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -10,7 +11,6 @@ from typing import Any
 import httpx2
 
 from mcp_image_gen.domain.errors import (
-    EngineAnswerUnusable,
     GenerationFailed,
     GenerationLost,
     ImageGenError,
@@ -36,6 +36,7 @@ from mcp_image_gen.engines.comfyui.object_info import NodeInfo, check_graph, inp
 from mcp_image_gen.engines.comfyui.planning import size_of, values_for
 from mcp_image_gen.engines.comfyui.queueing import send, withdraw
 from mcp_image_gen.engines.comfyui.socket import EventStream
+from mcp_image_gen.engines.comfyui.version import check_version, too_old, version_of
 from mcp_image_gen.settings import Settings
 
 QUEUE = ("queue_running", "queue_pending")
@@ -118,10 +119,7 @@ class ComfyUIEngine:
         queued_as = body.get("prompt_id", prompt_id)
         if queued_as != prompt_id:
             await self.cancel(str(queued_as))
-            raise EngineAnswerUnusable(
-                f"The ComfyUI at {self.url} is too old: it does not take the prompt_id that it is given.",
-                hint="Update ComfyUI to 0.3.45 or newer.",
-            )
+            raise too_old(self.url, "it does not take the prompt_id that it is given")
         if reply.status_code == 200 and not body.get("node_errors"):
             return
         self._classes.clear()  # the server has changed since the graph was checked
@@ -146,7 +144,8 @@ class ComfyUIEngine:
             await self._forget(prompt_id)
             if prompt_id in self._repeated:  # the copy that was taken for lost must not be drawn as well
                 self._repeated.discard(prompt_id)
-                await withdraw(self._client, prompt_id)
+                with contextlib.suppress(ImageGenError):  # the picture is worth more
+                    await withdraw(self._client, prompt_id)
 
     async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
         """Yield the pictures of every output node, saved ones before previews."""
@@ -216,10 +215,14 @@ class ComfyUIEngine:
         return catalog(await self._inventory(LOADERS))
 
     async def check(self) -> str:
-        """Return version and devices."""
+        """Return version and devices.
+
+        Raises:
+            EngineUnreachable, EngineRefused, EngineAnswerUnusable: no answer, or ComfyUI is too old.
+        """
         stats = await self._client.system_stats()
-        system, devices = stats.get("system") or {}, stats.get("devices") or []
-        version = system.get("comfyui_version", "of unknown version")
+        check_version(stats, self.url)
+        version, devices = version_of(stats) or "of unknown version", stats.get("devices") or []
         shown = ", ".join(f"{d.get('name')} ({(d.get('vram_total') or 0) / 2**30:.0f} GiB)" for d in devices)
         return f"ComfyUI {version} at {self.url}, on {shown or 'an unknown device'}"
 

@@ -12,6 +12,7 @@ from mcp_image_gen.domain.errors import GenerationFailed
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 from mcp_image_gen.engines.comfyui.events import queue_place
 from mcp_image_gen.engines.comfyui.failures import shorten
+from mcp_image_gen.engines.comfyui.version import check_version
 
 LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
 CANCEL_SECONDS = 10.0  #: an interrupt takes effect at the next step or node; loading a model can take longer
@@ -62,7 +63,11 @@ async def _is_known(client: ComfyUIClient, prompt_id: str) -> bool:
 
 
 async def withdraw(client: ComfyUIClient, prompt_id: str) -> bool:
-    """Delete the prompt while it waits, interrupt it while it runs; return True once ComfyUI has let go of it."""
+    """Delete the prompt while it waits, interrupt it while it runs; return True once ComfyUI has let go of it.
+
+    Raises:
+        EngineAnswerUnusable: it runs, and this ComfyUI is so old that it might interrupt another client's prompt.
+    """
     deadline, absences = time.monotonic() + CANCEL_SECONDS, 0
     while time.monotonic() < deadline:
         place = queue_place(await client.queue(), prompt_id)
@@ -71,6 +76,7 @@ async def withdraw(client: ComfyUIClient, prompt_id: str) -> bool:
             if absences == ABSENCES_TO_BELIEVE:  # a POST /prompt that was cut off may still be on its way in
                 return True
         elif place == 0:
+            check_version(await client.system_stats(), client.url)
             await client.interrupt(prompt_id)
         else:
             await client.delete_pending(prompt_id)
