@@ -110,7 +110,7 @@ def test_doctor_finds_nothing_wrong(command: Command, comfyui: ComfyUIServer, tm
     found = findings(run.out)
     assert run.code == 0
     assert {subject: verdict for subject, (verdict, _) in found.items()} == dict.fromkeys(
-        ("engine", "models", "folder"), "ok"
+        ("engine", "models", "folder", "journal"), "ok"
     )
     assert found["engine"][1].startswith(f"ComfyUI 0.3.64 at {comfyui.url}, on ")
     assert found["models"][1] == "flux1-schnell.safetensors is ready, and 2 more"
@@ -127,6 +127,22 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
         f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen",
     )
     assert findings(run.out)["folder"][0] == "ok"
+
+
+def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: Path):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    run = command("doctor")
+    verdict, text = findings(run.out)["journal"]
+    assert (run.code, verdict) == (1, "FAIL")
+    assert text.startswith(f"The job journal {tmp_path / 'state' / 'jobs.sqlite3'} cannot be used (")
+    assert run.err == ""
+
+
+def test_an_unusable_journal_is_told_once(command: Command, tmp_path: Path):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    run = command("generate", "a red apple", "--width", 64, "--height", 64)
+    assert run.code == 0
+    assert run.err.count("The job journal") == 1
 
 
 def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyUIServer):
@@ -180,7 +196,7 @@ def test_doctor_with_a_folder_that_cannot_be_written_to(command: Command, tmp_pa
     (tmp_path / "taken").write_text("a file")
     run = command("doctor", "--json", IMAGE_OUTPUT_DIR=tmp_path / "taken")
     assert run.code == 1
-    assert [finding["ok"] for finding in run.json] == [True, True, False]
+    assert [finding["ok"] for finding in run.json] == [True, True, False, True]
     assert "set IMAGE_OUTPUT_DIR" in run.json[2]["text"]
 
 

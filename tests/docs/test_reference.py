@@ -8,7 +8,7 @@ from cyclopts import App as CommandLine
 from fastmcp import Client
 
 from mcp_image_gen.app import engine_names
-from mcp_image_gen.cli import commands
+from mcp_image_gen.cli import commands, frame
 from mcp_image_gen.domain.errors import ImageGenError
 from mcp_image_gen.domain.job import JobStatus
 from mcp_image_gen.server import build_server
@@ -89,7 +89,7 @@ def all_commands(app: CommandLine, above: str = "") -> Iterator[tuple[str, Comma
 
 def test_each_exit_code_is_explained():
     rows = [line.split("|")[1].strip() for line in reference("cli.md")["Exit codes"].splitlines() if "|" in line][2:]
-    exits = {0, commands.FAILED, commands.BAD_USAGE, commands.NO_ENGINE, commands.INTERRUPTED}
+    exits = {0, frame.FAILED, frame.BAD_USAGE, frame.NO_ENGINE, frame.INTERRUPTED}
     assert {int(row) for row in rows} == exits
 
 

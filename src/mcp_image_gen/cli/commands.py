@@ -1,37 +1,26 @@
-"""The commands. Data goes to stdout, talk to stderr; exit codes: 0 done, 1 failed, 2 bad usage, 3 no engine."""
+"""The commands."""
 
 import asyncio
 import json
-import os
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App as CommandLine
 from cyclopts import Parameter
-from rich.console import Console
 
 from mcp_image_gen import __version__
 from mcp_image_gen.app import App
 from mcp_image_gen.cli import show
 from mcp_image_gen.cli.doctor import examine
+from mcp_image_gen.cli.frame import FAILED, Common, guarded, report, run
 from mcp_image_gen.cli.jobs import list_jobs
 from mcp_image_gen.cli.jobs import prune as prune_pictures
 from mcp_image_gen.cli.serving import serve_http, serve_stdio
-from mcp_image_gen.domain.errors import EngineUnreachable, ImageGenError, InvalidRequest, PromptUnknown, SettingsInvalid
-from mcp_image_gen.domain.job import Job, JobStatus
+from mcp_image_gen.domain.job import JobStatus
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.settings import load_settings
 from mcp_image_gen.storage.inputs import read_input
-
-FAILED, BAD_USAGE, NO_ENGINE, INTERRUPTED = 1, 2, 3, 130  #: exit codes
-EXIT_CODES: dict[type[ImageGenError], int] = {
-    InvalidRequest: BAD_USAGE,
-    SettingsInvalid: BAD_USAGE,
-    EngineUnreachable: NO_ENGINE,
-}
 
 app = CommandLine(
     name="mcp-image-gen",
@@ -53,27 +42,6 @@ app = CommandLine(
 )
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """What every command takes; each wins over its environment variable."""
-
-    engine: Annotated[str | None, Parameter(help="Engine that draws (IMAGE_GEN_ENGINE).")] = None
-    url: Annotated[str | None, Parameter(help="Where ComfyUI answers (COMFYUI_URL).")] = None
-    output_dir: Annotated[Path | None, Parameter(help="Folder for pictures (IMAGE_OUTPUT_DIR).")] = None
-    json: Annotated[bool, Parameter(help="Print JSON, also for errors.", negative="")] = False
-
-    def open(self) -> App:
-        """Return the app for these settings."""
-        return App(
-            load_settings(
-                IMAGE_GEN_ENGINE=self.engine,
-                COMFYUI_URL=self.url,
-                IMAGE_OUTPUT_DIR=self.output_dir,
-            )
-        )
-
-
 @app.command
 def serve(*, http: bool = False, host: str = "127.0.0.1", port: int = 8765) -> int:
     """Serve MCP: over stdin and stdout, or over HTTP.
@@ -89,7 +57,7 @@ def serve(*, http: bool = False, host: str = "127.0.0.1", port: int = 8765) -> i
     """
     if not http:
         return serve_stdio()
-    return _guarded(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
+    return guarded(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
 
 
 @app.command
@@ -179,9 +147,9 @@ def generate(  # the field's words, all but one optional
         if output:
             job = show.move(job, output)
             await opened.journal.update(job)  # where the picture lies now
-        return _report(job, as_json=common.json)
+        return report(job, as_json=common.json)
 
-    return _run(common, draw)
+    return run(common, draw)
 
 
 @app.command
@@ -198,9 +166,9 @@ def status(prompt_id: str, *, common: Common | None = None) -> int:
     async def look(opened: App) -> int:
         await opened.runner.find(prompt_id)
         job = await show.follow(opened.runner, prompt_id, seconds=opened.settings.wait_seconds)
-        return _report(job, as_json=common.json)
+        return report(job, as_json=common.json)
 
-    return _run(common, look)
+    return run(common, look)
 
 
 @app.command
@@ -216,14 +184,14 @@ def cancel(prompt_id: str, *, common: Common | None = None) -> int:
 
     async def withdraw(opened: App) -> int:
         job = await opened.runner.cancel(prompt_id)
-        _report(job, as_json=common.json)
+        report(job, as_json=common.json)
         if not common.json and job.status is JobStatus.DONE:
             show.talk.print("Not cancelled: the job was done before.")
         elif not common.json and not job.status.is_final:
             show.talk.print(f"Not cancelled yet: {show.escape(job.untold) or 'the engine has not let go of it.'}")
         return 0 if job.status is JobStatus.CANCELLED else FAILED
 
-    return _run(common, withdraw)
+    return run(common, withdraw)
 
 
 jobs_app = CommandLine(name="jobs", help="List what was drawn; `jobs prune` makes room.", help_format="plaintext")
@@ -250,7 +218,7 @@ def jobs(
         How many.
     """
     common = common or Common()
-    return _run(
+    return run(
         common, lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json)
     )
 
@@ -275,7 +243,7 @@ def prune(
         Delete the oldest until the rest takes so many bytes (IMAGE_GEN_MAX_BYTES).
     """
     common = common or Common()
-    return _run(
+    return run(
         common,
         lambda opened: prune_pictures(
             opened, keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run, as_json=common.json
@@ -296,12 +264,12 @@ def models(*, common: Common | None = None) -> int:
             show.models(catalog)
         return 0
 
-    return _run(common, list_models)
+    return run(common, list_models)
 
 
 @app.command
 def doctor(*, common: Common | None = None) -> int:
-    """Check engine, models and output folder: one line each, with the fix; exit 1 if anything is wrong."""
+    """Check engine, models, output folder and job journal: one line each, with the fix; exit 1 if anything is wrong."""
     common = common or Common()
 
     async def check(opened: App) -> int:
@@ -313,46 +281,4 @@ def doctor(*, common: Common | None = None) -> int:
                 print(finding)
         return 0 if all(finding.ok for finding in findings) else FAILED
 
-    return _run(common, check)
-
-
-def _run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]]) -> int:
-    """Open the app, do the work, close it; errors become a line on stderr and an exit code."""
-
-    async def session() -> int:
-        opened = common.open()
-        try:
-            return await work(opened)
-        finally:
-            await opened.aclose()
-
-    return _guarded(lambda: asyncio.run(session()), as_json=common.json)
-
-
-def _guarded(work: Callable[[], int], *, as_json: bool) -> int:
-    try:
-        return work()
-    except ImageGenError as error:
-        if as_json:
-            print(json.dumps({"status": _status_of(error), "error": error.to_dict()}))
-        else:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/] {show.escape(str(error))}")
-        return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _status_of(error: ImageGenError) -> JobStatus:
-    return JobStatus.UNKNOWN if isinstance(error, PromptUnknown) else JobStatus.FAILED
-
-
-def _report(job: Job, *, as_json: bool) -> int:
-    """Print what became of the job; return the exit code."""
-    if as_json:
-        print(json.dumps(show.facts(job)))
-    else:
-        show.outcome(job)
-    return 0 if job.status is JobStatus.DONE else FAILED
+    return run(common, check)

@@ -25,13 +25,12 @@ class Finding:
 
 
 async def examine(app: App) -> list[Finding]:
-    """Return findings about engine, models and output folder; raises nothing that belongs into one."""
+    """Return findings about engine, models, output folder and job journal; raises nothing that belongs into one."""
     engine = await _engine(app)
     found = [engine]
     if engine.ok:
         found.append(await _models(app))
-    found.append(await _folder(app))
-    return found
+    return [*found, await _folder(app), await _journal(app)]
 
 
 async def _engine(app: App) -> Finding:
@@ -63,3 +62,9 @@ async def _folder(app: App) -> Finding:
         return Finding(subject="folder", ok=False, text=f"{folder.path} cannot be written to: {fix}")
     holds = folder.summary if folder.exists else "will be made"
     return Finding(subject="folder", ok=True, text=f"{folder.path} ({holds})")
+
+
+async def _journal(app: App) -> Finding:
+    await app.journal.recent(1)
+    problem = app.journal.take_warning()
+    return Finding(subject="journal", ok=not problem, text=problem or str(app.journal.path))
