@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from tests import comfyui_pictures as pictures
 from tests.comfyui_control import Controls
@@ -16,23 +16,11 @@ from tests.comfyui_memory import OUT_OF_MEMORY
 from tests.comfyui_nodes import NodeInfo
 from tests.comfyui_plan import Plan
 from tests.comfyui_state import Files, Json, Prompt, State
+from tests.comfyui_telling import Audience, Teller
 from tests.comfyui_values import NodeError, Picture, Value, evaluate, load, render
 
 _SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-class Audience(Protocol):
-    """Where events go; safe to call from every thread."""
-
-    def publish(self, event: str, data: Json, client_id: str | None = None) -> None:
-        """Send an event to one client, or to all of them."""
-
-    def show(self, image: bytes, kind: str, where: Json, client_id: str | None, *, after: Callable[[], None]) -> None:
-        """Send a picture as a binary frame around the message that `after` sends."""
-
-    def drop(self, client_id: str | None) -> None:
-        """Cut a client's socket (None: everybody's) after what was sent so far."""
 
 
 class _Interrupted(Exception):
@@ -89,8 +77,7 @@ class Run:
         self._graph = prompt.graph
         self._plan = Plan(self._graph, machine.files)
         self._values: dict[str, Value] = {}
-        self._progress: dict[str, Json] = {}
-        self._messages: list[list[Any]] = []
+        self._tell = Teller(machine.audience, prompt)
         self._outputs: dict[str, Json] = {}
         self._executed: list[str] = []
         self._loading_seen = False
@@ -98,24 +85,24 @@ class Run:
 
     def run(self) -> None:
         """Execute the graph; the entry is in the history before `executing` null goes out."""
-        self._message("execution_start", {})
+        self._tell.message("execution_start", {})
         self._strike_socket("execution_start")
         self._prune_cache()
         cached = [node_id for node_id in self._graph if self._plan.key(node_id) in self._machine.cache]
-        self._message("execution_cached", {"nodes": cached})
+        self._tell.message("execution_cached", {"nodes": cached})
         status = {"status_str": "error", "completed": False}
         if self._execute_all():
-            self._message("execution_success", {})
+            self._tell.message("execution_success", {})
             status = {"status_str": "success", "completed": True}
         meta = {
             node_id: {"node_id": node_id, "display_node": node_id, "parent_node": None, "real_node_id": node_id}
             for node_id in self._outputs
         }
-        status["messages"] = self._messages
+        status["messages"] = self._tell.messages
         entry = {"prompt": self._prompt.as_item(), "outputs": self._outputs, "status": status, "meta": meta}
         self._machine.executing = None
         self._state.finish(entry)
-        self._addressed("executing", {"node": None})
+        self._tell.addressed("executing", {"node": None})
 
     def _execute_all(self) -> bool:
         """Run all nodes; an error or interrupt is told, noted and answered with False."""
@@ -127,7 +114,7 @@ class Run:
                 else:
                     self._execute(node_id)
         except _Interrupted:
-            self._message("execution_interrupted", self._where(node_id), everybody=True)
+            self._tell.message("execution_interrupted", self._where(node_id), everybody=True)
             return False
         except NodeError as error:
             self._fail(node_id, error.kind, f"{error}")
@@ -144,8 +131,8 @@ class Run:
         node = self._graph[node_id]
         self._check_interrupt()
         self._machine.executing = self._prompt.client_id, node_id
-        self._report(node_id, 0.0, 1.0)
-        self._addressed("executing", {"node": node_id, "display_node": node_id})
+        self._tell.report(node_id, 0.0, 1.0)
+        self._tell.addressed("executing", {"node": node_id, "display_node": node_id})
         if "Loader" in node["class_type"]:
             self._load()
         inputs = {name: self._value(value) for name, value in node["inputs"].items()}
@@ -162,8 +149,8 @@ class Run:
         self._machine.cache[self._plan.key(node_id)] = value, shown
         self._executed.append(node_id)
         self._tell_output(node_id, shown)
-        last = self._progress[node_id]
-        self._report(node_id, last["value"] or 1.0, last["max"], "finished")
+        last = self._tell.progress[node_id]
+        self._tell.report(node_id, last["value"] or 1.0, last["max"], "finished")
 
     def _repeat(self, node_id: str) -> None:
         """Tell of a cached output node: `executed` with the old files, but never `executing`."""
@@ -171,7 +158,7 @@ class Run:
         self._values[node_id] = value
         if self._info(node_id)["output_node"]:
             self._tell_output(node_id, shown)
-            self._report(node_id, 1, 1, "finished")
+            self._tell.report(node_id, 1, 1, "finished")
 
     def _load(self) -> None:
         """Load a model: silent, and deaf to interrupts."""
@@ -192,29 +179,19 @@ class Run:
                 self._state.sleep(seconds)
             self._hang()
             self._check_interrupt()
-            self._report(node_id, step, value.steps)
+            self._tell.report(node_id, step, value.steps)
             self._tell_step(node_id, step, value)
             self._strike_socket(f"step:{step}")
             self._pause(f"step:{step}", or_interrupted=True)
 
     def _tell_step(self, node_id: str, step: int, value: Value) -> None:
         def progress() -> None:
-            self._streamed("progress", {"value": step, "max": value.steps}, {"node": node_id})
+            self._tell.streamed("progress", {"value": step, "max": value.steps}, {"node": node_id})
 
         if not self._machine.previews():
             return progress()
         image = pictures.preview(value.width, value.height, value.seed)
-        return self._show(image, "jpeg", node_id, progress)
-
-    def _show(self, image: bytes, kind: str, node_id: str, after: Callable[[], None]) -> None:
-        where = {
-            "node_id": node_id,
-            "prompt_id": self._prompt.prompt_id,
-            "display_node_id": node_id,
-            "parent_node_id": None,
-            "real_node_id": node_id,
-        }
-        self._machine.audience.show(image, kind, where, self._prompt.client_id, after=after)
+        return self._tell.show(image, "jpeg", node_id, progress)
 
     def _put_out(self, node_id: str, class_type: str, inputs: Json) -> Json:
         """Do what an output node does, and return what history and `executed` show of it."""
@@ -273,17 +250,17 @@ class Run:
 
     def _stream_images(self, node_id: str, image: Value) -> None:
         for index in range(image.batch):
-            self._report(node_id, index, image.batch)
+            self._tell.report(node_id, index, image.batch)
 
             def progress(index: int = index) -> None:
-                self._streamed("progress", {"value": index, "max": image.batch}, {"node": node_id})
+                self._tell.streamed("progress", {"value": index, "max": image.batch}, {"node": node_id})
 
-            self._show(self._draw(image, index), "png", node_id, progress)
+            self._tell.show(self._draw(image, index), "png", node_id, progress)
 
     def _tell_output(self, node_id: str, shown: Json) -> None:
         if shown:
             self._outputs[node_id] = shown
-            self._addressed("executed", {"node": node_id, "display_node": node_id, "output": shown})
+            self._tell.addressed("executed", {"node": node_id, "display_node": node_id, "output": shown})
 
     def _fail(self, node_id: str, kind: str, message: str) -> None:
         given = self._graph[node_id]["inputs"] if node_id else {}
@@ -294,7 +271,7 @@ class Run:
             "current_inputs": {name: [_inspect(value)] for name, value in given.items()},
             "current_outputs": list(self._graph),
         }
-        self._message("execution_error", data)
+        self._tell.message("execution_error", data)
 
     def _where(self, node_id: str) -> Json:
         node_type = self._graph[node_id]["class_type"] if node_id else ""
@@ -352,35 +329,6 @@ class Run:
         if fault is not None and "after" not in fault and fault.get("at", "execution_start") == point:
             self._controls.use("drop_socket")
             self._machine.audience.drop(self._prompt.client_id)
-
-    # -- messages ---------------------------------------------------------------------------------
-
-    def _report(self, node_id: str, value: float, top: float, state: str = "running") -> None:
-        """Send progress_state with all nodes begun so far."""
-        ids = {"node_id": node_id, "prompt_id": self._prompt.prompt_id, "display_node_id": node_id}
-        about = {"value": value, "max": top, "state": state, **ids, "parent_node_id": None, "real_node_id": node_id}
-        self._progress[node_id] = about
-        self._streamed("progress_state", {}, {"nodes": self._progress})
-
-    def _message(self, event: str, data: Json, *, everybody: bool = False) -> None:
-        """Send an event that the history keeps as well."""
-        stamped = {"prompt_id": self._prompt.prompt_id} | data | {"timestamp": int(time.time() * 1000)}
-        if event == "execution_cached":
-            stamped = data | {"prompt_id": self._prompt.prompt_id, "timestamp": stamped["timestamp"]}
-        self._messages.append([event, stamped])
-        if everybody or self._prompt.client_id is not None:
-            self._machine.audience.publish(event, stamped, self._prompt.client_id)
-
-    def _addressed(self, event: str, data: Json) -> None:
-        """Send an event that nobody gets if the prompt came without client_id."""
-        if self._prompt.client_id is not None:
-            data["prompt_id"] = self._prompt.prompt_id
-            self._machine.audience.publish(event, data, self._prompt.client_id)
-
-    def _streamed(self, event: str, before: Json, after: Json) -> None:
-        """Send an event that everybody gets if the prompt came without client_id."""
-        data = before | {"prompt_id": self._prompt.prompt_id} | after
-        self._machine.audience.publish(event, data, self._prompt.client_id)
 
 
 def _expand(prefix: str, image: Value) -> str:
