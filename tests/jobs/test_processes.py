@@ -125,6 +125,35 @@ async def test_all_who_ask_at_once_for_a_job_that_its_engine_lost_hear_so(
     assert [job.status for job in jobs] == ["lost"] * 5
 
 
+async def test_all_who_ask_at_once_while_the_engine_is_away_hear_so_each_with_an_error_of_their_own(
+    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+
+    async def recall(prompt_id: str) -> None:
+        asked.append(prompt_id)
+        await asyncio.sleep(0)
+        raise EngineUnreachable("It is off.")
+
+    monkeypatch.setattr(engine, "recall", recall)
+    errors = await asyncio.gather(*(runner.find("theirs") for _ in range(5)), return_exceptions=True)
+    assert [str(error) for error in errors] == ["It is off."] * 5
+    assert len(set(map(id, errors))) == 5
+    assert asked == ["theirs"]
+
+
+async def test_closing_while_a_job_is_looked_for_leaves_no_task(
+    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "recall", lambda _: asyncio.Event().wait())
+    looking = asyncio.ensure_future(runner.find("theirs"))
+    await anyio.wait_all_tasks_blocked()
+    await runner.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("find-")]
+
+
 @pytest.mark.parametrize("prompt_id", ["nope", "", "../queue", "a" * 10_000])
 async def test_a_job_that_nobody_knows_is_unknown(runner: JobRunner, prompt_id: str):
     with pytest.raises(PromptUnknown):

@@ -43,6 +43,12 @@ class Roster:
         entry = self._entries[job.prompt_id] = Entry(job, self._journal)
         return entry
 
+    def renew(self, entry: Entry) -> Entry:
+        """Return the entry, now the last to be forgotten."""
+        self._entries.pop(entry.prompt_id, None)
+        self._entries[entry.prompt_id] = entry
+        return entry
+
     def owned(self) -> list[str]:
         """Return the ids of the jobs that no other process need look after."""
         return [entry.prompt_id for entry in self if entry.is_owned and entry.at_work]

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from weakref import WeakValueDictionary
+from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import ImageGenError, PromptUnknown
@@ -34,7 +34,7 @@ class Takeover:
         self._journal = journal
         self._roster = roster
         self._go_on = go_on
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  #: by prompt_id
+        self._looking: dict[str, asyncio.Task[Job]] = {}  #: by prompt_id
         self._recovery: asyncio.Task[None] | None = None
         self._next_recovery = 0.0
 
@@ -48,12 +48,18 @@ class Takeover:
         if not endings.PROMPT_ID.fullmatch(prompt_id):
             raise self._unknown(prompt_id)
         self.look_for_orphans()
-        async with self._alone_with(prompt_id):
-            return await self._find(prompt_id)
+        return await self._once(prompt_id, lambda: self._find(prompt_id))
 
-    def _alone_with(self, prompt_id: str) -> asyncio.Lock:
-        """Return the lock under which a job is taken over: half-way, it looks like one of another process."""
-        return self._locks.setdefault(prompt_id, asyncio.Lock())
+    async def _once(self, prompt_id: str, look: Callable[[], Coroutine[Any, Any, Job]]) -> Job:
+        """Return what `look` finds; all who want the job meanwhile get the same answer, as it is half taken over."""
+        task = self._looking.get(prompt_id)
+        if task is None:
+            task = self._looking[prompt_id] = asyncio.create_task(look(), name=f"find-{prompt_id}")
+            task.add_done_callback(lambda _: self._looking.pop(prompt_id))
+        try:
+            return await asyncio.shield(task)
+        except ImageGenError as error:
+            raise error.anew() from None  # others may raise it as well
 
     async def _find(self, prompt_id: str) -> Job:
         entry = self._roster.get(prompt_id)
@@ -63,7 +69,9 @@ class Takeover:
         if known is None or known.status is not JobStatus.DONE:  # another process may know more
             known = await self._journal.get(prompt_id) or known
         if known is not None and await asyncio.to_thread(endings.is_settled, known):
-            return (entry if entry and entry.job.status is known.status else self._roster.add(known)).job
+            if entry and entry.job.status is known.status:
+                return self._roster.renew(entry).job
+            return self._roster.add(known).job
         return await self._take_over(prompt_id, known)
 
     async def _take_over(self, prompt_id: str, known: Job | None) -> Job:
@@ -131,24 +139,30 @@ class Takeover:
 
     async def _recover_one(self, job: Job) -> bool:
         """Take the job over; return False if the engine cannot be asked."""
-        async with self._alone_with(job.prompt_id):
-            if self._is_ours(job.prompt_id):  # a call was quicker
-                return True
-            try:
-                await self._journal.touch([job.prompt_id])
-                await self._take_over(job.prompt_id, job)
-            except ImageGenError as error:
-                logger.info("job %s is left for later: %s", job.prompt_id, error)
-                await self._journal.touch([job.prompt_id], alive=False)
-                return False
-            except Exception:  # one odd job must not keep the others from being looked after
-                logger.exception("job %s could not be looked after", job.prompt_id)
+        if self._is_ours(job.prompt_id):  # a call was quicker
+            return True
+        try:
+            await self._once(job.prompt_id, lambda: self._adopt(job))
+        except ImageGenError as error:
+            logger.info("job %s is left for later: %s", job.prompt_id, error)
+            return False
+        except Exception:  # one odd job must not keep the others from being looked after
+            logger.exception("job %s could not be looked after", job.prompt_id)
         return True
+
+    async def _adopt(self, job: Job) -> Job:
+        """Take the job over and tell other processes so, unless the engine cannot be asked."""
+        await self._journal.touch([job.prompt_id])
+        try:
+            return await self._take_over(job.prompt_id, job)
+        except ImageGenError:
+            await self._journal.touch([job.prompt_id], alive=False)
+            raise
 
     async def aclose(self) -> None:
         """Stop looking."""
-        if self._recovery:
-            await stop(self._recovery)
+        tasks = [self._recovery, *self._looking.values()]
+        await asyncio.gather(*(stop(task) for task in tasks if task))
 
     def _unknown(self, prompt_id: str) -> PromptUnknown:
         return PromptUnknown(

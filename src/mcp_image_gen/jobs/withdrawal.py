@@ -1,6 +1,7 @@
 """Taking a job back from the engine, until it has ended one way or the other."""
 
 import asyncio
+from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import GenerationCancelled, ImageGenError
@@ -51,7 +52,7 @@ async def tell(engine: Engine, prompt_id: str) -> tuple[bool, str]:
         return False, not_told(failure)
 
 
-async def stop(task: asyncio.Task[None]) -> None:
+async def stop(task: asyncio.Task[Any]) -> None:
     """Cancel the task and wait until it has ended."""
     task.cancel()
     if not task.done():
