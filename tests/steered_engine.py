@@ -71,8 +71,9 @@ class SteeredEngine(Engine):
             self.holds_on -= 1
             await anyio.lowlevel.checkpoint()
             return False
-        self.let_go.add(prompt_id)
-        self.go.release()
+        if prompt_id in self.known:
+            self.let_go.add(prompt_id)
+            self.go.release()
         return True
 
     async def waiting(self) -> int:

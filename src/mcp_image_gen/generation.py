@@ -40,11 +40,7 @@ class Listener(Protocol):
         ...
 
     async def queued(self) -> None:
-        """The engine has taken the job: following it tells how it ends.
-
-        Raises:
-            GenerationCancelled: another process has cancelled it meanwhile.
-        """
+        """The engine has taken the job: following it tells how it ends."""
         ...
 
     def progressed(self, progress: Progress) -> None:

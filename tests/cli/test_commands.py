@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -138,11 +140,39 @@ def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: P
     assert run.err == ""
 
 
-def test_an_unusable_journal_is_told_once(command: Command, tmp_path: Path):
+def test_doctor_with_a_journal_that_another_program_holds_locked(command: Command, tmp_path: Path):
+    assert command("doctor").code == 0
+    with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        verdict, text = findings(command("doctor").out)["journal"]
+    assert verdict == "FAIL"
+    assert "another program holds it locked" in text
+
+
+@pytest.mark.parametrize("asks", ["status", "cancel"])
+def test_a_job_that_is_unknown_because_the_journal_cannot_be_used_is_told_so(
+    command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture, asks: str
+):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    run = command(asks, "84e1a8c0-76d5-4f0a-b3b6-eaf8cb7d9f0d")
+    assert run.code == 1
+    assert caplog.text.count("The job journal") == 1
+
+
+def test_a_job_that_cannot_be_read_is_told_of(command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    assert command("generate", "a red apple", "--width", 64, "--height", 64).code == 0
+    with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3", isolation_level=None)) as other:
+        other.execute("UPDATE jobs SET images = '{odd'")
+    command("jobs")
+    assert "in the journal cannot be read" in caplog.text
+
+
+def test_an_unusable_journal_is_told_once(command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "state").write_text("a file where the folder should be")
     run = command("generate", "a red apple", "--width", 64, "--height", 64)
     assert run.code == 0
     assert run.err.count("The job journal") == 1
+    assert "The job journal" not in caplog.text
 
 
 def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyUIServer):
@@ -156,7 +186,7 @@ def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyU
     )
 
 
-@pytest.mark.parametrize("version", [None, "", "nightly", "v0.3.57", "0.33.0"])
+@pytest.mark.parametrize("version", [None, "", {"odd": 1}, "nightly", "v0.3.57", "0.33.0"])
 def test_doctor_takes_a_comfyui_whose_version_is_new_or_not_told(
     command: Command, comfyui: ComfyUIServer, version: str | None
 ):

@@ -129,13 +129,14 @@ async def test_it_takes_connections_and_answers_nothing_for_a_while(
 async def test_it_takes_connections_and_answers_nothing_any_more(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(comfyui_client, "ASK_SECONDS", 0.05)
     monkeypatch.setattr(follow, "STALLED_SECONDS", 0.5)
     comfyui.hold("loading")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("loading")
     comfyui.fail("stalled")
-    assert "has not answered within" in (await call).error
+    with monkeypatch.context() as impatient:
+        impatient.setattr(comfyui_client, "ASK_SECONDS", 0.05)
+        assert "has not answered within" in (await call).error
     comfyui.heal("stalled")
     comfyui.release("loading")
     prompt_id = comfyui.prompts[0]["prompt_id"]
@@ -144,16 +145,37 @@ async def test_it_takes_connections_and_answers_nothing_any_more(
     assert Path(answer.facts["path"]).is_file()
 
 
+async def test_it_stalls_just_when_the_history_must_tell_what_was_drawn(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """The socket told of the end, and the message with the files' names was not heard."""
+    monkeypatch.setattr(follow, "pick_images", lambda _: [])
+    comfyui.hold("step:4")
+    call = asyncio.ensure_future(caller.generate())
+    await comfyui.reached("step:4")
+    comfyui.fail("stalled", paths=("GET /history/",))
+    comfyui.release("step:4")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(comfyui_client, "ASK_SECONDS", 0.2)
+        async with asyncio.timeout(10):
+            while not any("does not answer" in text for _, _, text in caller.progress):
+                await asyncio.sleep(0.01)
+    comfyui.heal("stalled")
+    assert (await call).facts["status"] == "done"
+
+
 async def test_files_of_a_forgotten_job_are_not_looked_for_without_end(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(comfyui_client, "ASK_SECONDS", 0.2)
     caller = await connect()
     facts = (await caller.generate(seed=4)).facts
     Path(facts["path"]).unlink()
     comfyui.restart()
     comfyui.fail("stalled", paths=("GET /view",))
-    assert "has not answered within" in (await caller.call("get_generation_status", prompt_id=facts["prompt_id"])).error
+    with monkeypatch.context() as impatient:
+        impatient.setattr(comfyui_client, "ASK_SECONDS", 0.2)
+        answer = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
+    assert "has not answered within" in answer.error
     comfyui.heal("stalled")
     again = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
     assert (again.facts["status"], again.facts["path"]) == ("done", facts["path"])

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_image_gen.domain.errors import EngineUnreachable, JobOfAnother
 from mcp_image_gen.jobs import JobRunner
-from tests.jobs.steps import REQUEST, drawing, ended
+from tests.jobs.steps import REQUEST, drawing, ended, reached_journal
 from tests.steered_engine import SteeredEngine
 
 
@@ -58,6 +58,70 @@ async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: Jo
     engine.steps(2)
     job = await ended(runner, prompt_id)
     assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+
+
+async def test_an_engine_that_fails_oddly_is_told_again(runner: JobRunner, engine: SteeredEngine):
+    engine.refusal = AttributeError("oh")
+    prompt_id = await drawing(runner, engine)
+    job = await runner.cancel(prompt_id, seconds=0.1)
+    assert (job.status, job.untold) == ("running", "The engine could not be told: AttributeError('oh').")
+    engine.refusal = None
+    assert (await runner.cancel(prompt_id)).status == "cancelled"
+
+
+async def test_an_engine_that_does_not_answer_is_not_said_to_be_told(
+    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    prompt_id = await drawing(runner, engine)
+    monkeypatch.setattr(engine, "cancel", lambda _: asyncio.Event().wait())
+    assert (await runner.cancel(prompt_id, seconds=0.01)).untold == "The engine has not answered yet."
+
+
+async def test_a_job_that_arrives_at_the_engine_after_the_cancel_is_taken_back_all_the_same(
+    runner: JobRunner, engine: SteeredEngine
+):
+    engine.sending = anyio.Event()
+    prompt_id = runner.start(REQUEST)
+    await reached_journal(runner, prompt_id)
+    cancelling = asyncio.ensure_future(runner.cancel(prompt_id))
+    while not engine.withdrawn:
+        await anyio.sleep(0.001)
+    engine.sending.set()
+    assert (await cancelling).status == "cancelled"
+    assert prompt_id in engine.let_go
+
+
+async def test_a_job_is_cancelling_until_it_has_ended(
+    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    """Also while nothing of it but its withdrawal is left."""
+    engine.sending = anyio.Event()
+    prompt_id = runner.start(REQUEST)
+    await reached_journal(runner, prompt_id)
+    cancel, told_again, go_on = engine.cancel, asyncio.Event(), asyncio.Event()
+
+    async def cancel_slowly(prompt_id: str) -> bool:
+        if engine.withdrawn:
+            told_again.set()
+            await go_on.wait()
+        return await cancel(prompt_id)
+
+    monkeypatch.setattr(engine, "cancel", cancel_slowly)
+    cancelling = asyncio.ensure_future(runner.cancel(prompt_id))
+    await told_again.wait()
+    assert (await runner.find(prompt_id)).progress.phase == "cancelling"
+    watching = asyncio.ensure_future(ended(runner, prompt_id))
+    await anyio.wait_all_tasks_blocked()
+    go_on.set()
+    assert [(await cancelling).status, (await watching).status] == ["cancelled", "cancelled"]
+
+
+async def test_nothing_is_kept_of_a_call_that_cancelled(runner: JobRunner, engine: SteeredEngine):
+    prompt_id = await drawing(runner, engine)
+    await runner.cancel(prompt_id)
+    await anyio.wait_all_tasks_blocked()
+    entry = runner._roster[prompt_id]
+    assert (entry.task, entry.withdrawal, entry.at_work) == (None, None, False)
 
 
 async def test_a_cancel_is_verified_until_the_engine_lets_go(runner: JobRunner, engine: SteeredEngine):

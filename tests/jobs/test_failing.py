@@ -1,12 +1,15 @@
 """JobRunner: what a failure means for a job."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 
 import pytest
 
 from mcp_image_gen.domain.errors import EngineUnreachable, GenerationLost, OutOfMemory
+from mcp_image_gen.domain.image import EngineImage
 from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen.jobs.entry import FETCH_SECONDS
 from tests.jobs.steps import REQUEST, ended
 from tests.steered_engine import SteeredEngine
 
@@ -78,3 +81,19 @@ async def test_a_failed_job_does_not_hold_its_request_in_memory(runner: JobRunne
     engine.steps()
     assert (await ended(runner, prompt_id)).error is engine.failure
     assert engine.failure.__traceback__ is None
+
+
+async def test_pictures_that_are_drawn_get_time_to_be_fetched_whatever_drawing_may_take(
+    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    fetch, left = engine.fetch, []
+
+    def fetch_late(prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        left.append(runner._roster[prompt_id].bound.when() - asyncio.get_running_loop().time())
+        return fetch(prompt_id, skip=skip)
+
+    monkeypatch.setattr(engine, "fetch", fetch_late)
+    prompt_id = runner.start(REQUEST)  # 60 s are for drawing
+    engine.steps()
+    assert (await ended(runner, prompt_id)).status == "done"
+    assert left[0] > FETCH_SECONDS - 60

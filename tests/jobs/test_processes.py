@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from mcp_image_gen.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
-from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen.jobs import JobRunner, entry
 from mcp_image_gen.jobs.roster import MAX_REMEMBERED
 from mcp_image_gen.storage.images import ImageStore
 from tests.jobs.steps import REQUEST, drawing, ended, ids, reached, reached_follow, reached_journal
@@ -38,11 +38,10 @@ async def test_a_job_that_is_cancelled_elsewhere_while_it_is_sent_is_taken_back(
     prompt_id = one.start(REQUEST)
     await reached_journal(other, prompt_id)
     assert (await other.cancel(prompt_id)).status == "cancelled"
-    before = len(engine.withdrawn)
+    assert prompt_id not in engine.let_go
     engine.sending.set()
     assert (await ended(one, prompt_id)).status == "cancelled"
-    assert len(engine.withdrawn) == before + 1
-    assert engine.followed == []
+    assert prompt_id in engine.let_go
 
 
 async def test_a_job_that_is_cancelled_elsewhere_is_taken_back_from_an_engine_that_only_its_own_process_reaches(
@@ -55,6 +54,68 @@ async def test_a_job_that_is_cancelled_elsewhere_is_taken_back_from_an_engine_th
     assert (await ended(one, prompt_id)).status == "cancelled"
     assert engine.withdrawn == [prompt_id]
     await other.aclose()
+
+
+async def test_a_job_that_is_cancelled_while_another_process_looks_for_it_stays_cancelled(
+    make: Callable[..., JobRunner], engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    one, slow, quick = make(), make(), make()
+    prompt_id = await drawing(one, engine)
+    await one.aclose()
+    recall, asked, answer = engine.recall, asyncio.Event(), asyncio.Event()
+
+    async def recall_slowly(prompt_id: str) -> None:
+        monkeypatch.setattr(engine, "recall", recall)
+        asked.set()
+        await answer.wait()
+        engine.known.discard(prompt_id)
+
+    monkeypatch.setattr(engine, "recall", recall_slowly)
+    looking = asyncio.ensure_future(slow.find(prompt_id))
+    await asked.wait()
+    assert (await quick.cancel(prompt_id)).status == "cancelled"
+    answer.set()
+    assert (await looking).status == "cancelled"
+    assert (await quick._journal.get(prompt_id)).status == "cancelled"
+
+
+async def test_trouble_of_a_process_that_only_asks_does_not_end_the_job(
+    make: Callable[..., JobRunner], engine: SteeredEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(entry, "OWNER_SECONDS", 0.1)
+    one, theirs = make(), SteeredEngine()
+    prompt_id = await drawing(one, engine)
+    (tmp_path / "taken").write_text("a file")
+    other = JobRunner(theirs, ImageStore(tmp_path / "taken"), one._journal, timeout_seconds=60)
+    theirs.known.add(prompt_id)
+    theirs.steps()
+    await other.find(prompt_id)
+    assert (await ended(other, prompt_id)).error.code == "output_not_writable"
+    assert (await one._journal.get(prompt_id)).status == "running"
+    engine.steps(2)
+    assert (await ended(one, prompt_id)).status == "done"
+    await other.aclose()
+
+
+async def test_a_process_that_ends_while_it_takes_a_job_over_lets_go_of_it(
+    make: Callable[..., JobRunner], engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
+):
+    one, other, third = make(), make(), make()
+    prompt_id = await drawing(one, engine)
+    await one.aclose()
+    asked = asyncio.Event()
+
+    async def recall(prompt_id: str) -> None:
+        if prompt_id != "unknown":
+            asked.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(engine, "recall", recall)
+    with pytest.raises(PromptUnknown):
+        await other.find("unknown")  # sets off the look for orphans
+    await asked.wait()
+    await other.aclose()
+    assert not third._journal.is_looked_after(await third._journal.get(prompt_id))
 
 
 async def test_a_job_that_another_process_looks_after_is_not_recovered(

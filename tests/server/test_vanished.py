@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mcp_image_gen.engines.comfyui import client
+from mcp_image_gen.jobs import withdrawal
 from mcp_image_gen.server import tools
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
@@ -134,6 +136,46 @@ async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
     assert (comfyui.queue_remaining, comfyui.rendered) == (0, [])
 
 
+@pytest.mark.parametrize("by", ["the tool", "the client"])
+async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_drawn(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, by: str
+):
+    """It is sent after ComfyUI was found not to have it."""
+    monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 5)
+    comfyui.fail("stalled", paths=("/ws",))
+    comfyui.hold("step:2")
+    caller = await connect()
+    call = asyncio.ensure_future(caller.generate())
+    async with asyncio.timeout(5):
+        while not (jobs := await caller.app.journal.recent(1)) or not jobs[0].plan:
+            await asyncio.sleep(0.001)
+    prompt_id = jobs[0].prompt_id
+    if by == "the tool":
+        answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+        assert answer.facts["status"] == "cancelled"
+        assert "was cancelled" in (await call).error
+    else:
+        call.cancel()
+    await comfyui.until(lambda server: server.interrupted or server.deleted)
+    comfyui.release("step:2")
+    await comfyui.until(lambda server: server.queue_remaining == 0)
+    assert comfyui.rendered == []
+
+
+async def test_a_comfyui_that_does_not_tell_its_version_is_taken_for_new_enough(
+    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """A proxy may not pass the question."""
+    monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
+    comfyui.hold("step:1")
+    caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.reached("step:1")
+    comfyui.fail("stalled", paths=("GET /system_stats",))
+    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    assert (answer.facts["status"], comfyui.interrupted) == ("cancelled", [prompt_id])
+
+
 async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrupt_another(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
@@ -143,8 +185,10 @@ async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrup
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = (await caller.generate()).facts["prompt_id"]
     await comfyui.reached("step:1")
-    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.5)
-    answer = await caller.call("cancel_generation", prompt_id=prompt_id)
+    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
+    async with asyncio.timeout(10):
+        while "too old" not in (answer := await caller.call("cancel_generation", prompt_id=prompt_id)).story:
+            pass
     assert (answer.facts["status"], answer.facts["progress"]) == ("running", "cancelling")
     assert f"The ComfyUI at {comfyui.url} is too old: it is version 0.3.56" in answer.story
     assert "Update ComfyUI to 0.3.57 or newer." in answer.story

@@ -143,13 +143,14 @@ def generate(  # the field's words, all but one optional
             await opened.runner.cancel(prompt_id)
             raise
         if job.error:
+            show.notes(job)
             raise job.error.anew()
         if output:
             job = show.move(job, output)
             await opened.journal.update(job)  # where the picture lies now
         return report(job, as_json=common.json)
 
-    return run(common, draw)
+    return run(common, draw, tells_of_journal=True)
 
 
 @app.command
@@ -219,7 +220,9 @@ def jobs(
     """
     common = common or Common()
     return run(
-        common, lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json)
+        common,
+        lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json),
+        tells_of_journal=True,
     )
 
 
@@ -248,6 +251,7 @@ def prune(
         lambda opened: prune_pictures(
             opened, keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run, as_json=common.json
         ),
+        tells_of_journal=True,
     )
 
 
@@ -281,4 +285,4 @@ def doctor(*, common: Common | None = None) -> int:
                 print(finding)
         return 0 if all(finding.ok for finding in findings) else FAILED
 
-    return run(common, check)
+    return run(common, check, tells_of_journal=True)

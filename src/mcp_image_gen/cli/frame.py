@@ -52,24 +52,28 @@ class Common:
         )
 
 
-def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]]) -> int:
-    """Open the app, do the work, close it; errors become a line on stderr and an exit code."""
+def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, tells_of_journal: bool = False) -> int:
+    """Open the app, do the work, close it; errors become a line on stderr and an exit code.
+
+    `tells_of_journal` is for work that says itself when the journal cannot be used: the log then does not.
+    """
 
     async def session() -> int:
         opened = common.open()
         journal_log = logging.getLogger(journal.__name__)
-        journal_log.addFilter(_tell_nobody)  # the commands tell themselves what is wrong with the journal
+        if tells_of_journal:
+            journal_log.addFilter(_is_of_another_matter)
         try:
             return await work(opened)
         finally:
             await opened.aclose()
-            journal_log.removeFilter(_tell_nobody)
+            journal_log.removeFilter(_is_of_another_matter)
 
     return guarded(lambda: asyncio.run(session()), as_json=common.json)
 
 
-def _tell_nobody(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.WARNING
+def _is_of_another_matter(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("The job journal")
 
 
 def guarded(work: Callable[[], int], *, as_json: bool) -> int:

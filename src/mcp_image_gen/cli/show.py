@@ -14,7 +14,7 @@ from mcp_image_gen.domain.job import Job, JobStatus
 from mcp_image_gen.domain.model import ModelCatalog
 from mcp_image_gen.jobs import JobRunner
 
-__all__ = ["check_target", "escape", "facts", "follow", "models", "move", "outcome"]
+__all__ = ["check_target", "escape", "facts", "follow", "models", "move", "notes", "outcome"]
 
 talk = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -90,8 +90,7 @@ def outcome(job: Job) -> None:
     """Print the paths on stdout and the rest on stderr."""
     for image in job.images:
         print(image.path)
-    for note in job.notes:
-        talk.print(f"[yellow]Note:[/] {escape(note)}")
+    notes(job)
     for image in job.images:
         if image.uniform:
             talk.print(f"[yellow]Note:[/] {escape(image.path.name)} has one colour only; the VAE may have overflowed.")
@@ -102,6 +101,12 @@ def outcome(job: Job) -> None:
     else:
         state = job.progress.describe() if job.progress and not job.status.is_final else ""
         talk.print(f"{job.status}: {escape(str(job.error or state))}")
+
+
+def notes(job: Job) -> None:
+    """Print on stderr what the reader must know of the job."""
+    for note in job.notes:
+        talk.print(f"[yellow]Note:[/] {escape(note)}")
 
 
 def models(catalog: ModelCatalog) -> None:

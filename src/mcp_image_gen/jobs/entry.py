@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mcp_image_gen.storage.journal import Journal
 
 OWNER_SECONDS = 3.0  #: for another process to save the pictures of its own job
 OWNER_PAUSE = 0.05
+FETCH_SECONDS = 300.0  #: at least, for the pictures once they are drawn, whatever drawing may take
 CANCELLING = "cancelling"  #: phase of a job that the engine has been asked to let go of
 
 
@@ -28,13 +29,14 @@ class Entry:
 
     job: Job
     journal: Journal
+    heed: Callable[["Entry"], object]  #: called when another process has cancelled the job
     task: asyncio.Task[None] | None = None  #: works on the job
     withdrawal: asyncio.Task[None] | None = None  #: takes it back from the engine
     watchers: set[asyncio.Queue[Job]] = field(default_factory=set)
     started_here: bool = False  #: by a call of this process
     is_owned: bool = False  #: this process looks after it, and says so in the journal
     at_engine: bool = True  #: the engine has taken it
-    cancelled_elsewhere: bool = False  #: by another process, while it was planned or sent
+    bound: asyncio.Timeout | None = None  #: for drawing it
     _writing: asyncio.Task[bool] | None = None
 
     @property
@@ -54,8 +56,8 @@ class Entry:
 
     @property
     def at_work(self) -> bool:
-        """True while a task of this process works on the job."""
-        return self.task is not None and not self.task.done()
+        """True while a task of this process works on the job, or takes it back."""
+        return any(task and not task.done() for task in (self.task, self.withdrawal))
 
     @property
     def saved(self) -> Mapping[int, SavedImage]:
@@ -64,11 +66,14 @@ class Entry:
 
     def has_news(self, seen: Job) -> bool:
         """Return True if more will be told, or was told, than the snapshot `seen` says."""
-        return not seen.status.is_final and (self.task is not None or self.job.status.is_final)
+        return not seen.status.is_final and (self.at_work or self.job.status.is_final)
 
     def retire(self) -> None:
         """Let go of the tasks that have ended: each holds the context of the call that began it."""
-        self.task = self._writing = None
+        if self.task and self.task.done():
+            self.task = self._writing = None
+        if self.withdrawal and self.withdrawal.done() and self.job.status.is_final:
+            self.withdrawal = None
 
     def update(self, **changes: Any) -> None:
         """Change the job and tell the watchers."""
@@ -84,19 +89,18 @@ class Entry:
     async def planned(self, plan: Plan) -> None:
         """Write the plan down: from now on the engine may have the job."""
         self.update(plan=plan, notes=(*self.job.notes, *plan.notes))
-        if not await self.journal.update(self.job):
-            await self._heed_a_cancel()
+        if not await self.journal.update(self.job) and await self._is_cancelled():
+            raise GenerationCancelled(f"The job {self.prompt_id} was cancelled.")
 
     async def queued(self) -> None:
-        """Note that following the job tells how it ends."""
+        """Note that following the job tells how it ends; one that was cancelled while it was sent is taken back."""
         self.at_engine = True
-        await self._heed_a_cancel()
+        if await self._is_cancelled():
+            self.heed(self)
 
-    async def _heed_a_cancel(self) -> None:
+    async def _is_cancelled(self) -> bool:
         known = await self.journal.get(self.prompt_id)
-        if known and known.status is JobStatus.CANCELLED:
-            self.cancelled_elsewhere = True
-            raise GenerationCancelled(f"The job {self.prompt_id} was cancelled.")
+        return known is not None and known.status is JobStatus.CANCELLED
 
     def progressed(self, progress: Progress) -> None:
         """Keep the newest progress, and the newest preview if this one brings none."""
@@ -107,11 +111,13 @@ class Entry:
             progress = replace(progress, phase=CANCELLING, step=None, steps=None, queue_position=None)
         changed = progress.status is not self.job.status
         self.update(status=progress.status, progress=progress)
-        if changed:
+        if changed and self.is_owned:  # others do not know what it has saved
             self._writing = asyncio.create_task(self.journal.update(self.job))
 
     async def drawn(self) -> None:
         """Take over what another process has saved; one that is at work on the job is given a moment for it."""
+        if self.bound and not self.bound.expired() and (end := self.bound.when()) is not None:
+            self.bound.reschedule(max(end, asyncio.get_running_loop().time() + FETCH_SECONDS))
         if self.started_here:
             return
         deadline = time.monotonic() + OWNER_SECONDS

@@ -16,7 +16,7 @@ class Roster:
     """Entries by prompt_id; says in the journal, as long as there are any, which jobs this process looks after."""
 
     def __init__(self, journal: Journal, heed: Callable[[Entry], object]) -> None:
-        """Begin empty; `heed(entry)` is called for an owned job that another process has cancelled."""
+        """Begin empty; `heed(entry)` is called for a job at work that another process has cancelled."""
         self._journal = journal
         self._heed = heed
         self._entries: dict[str, Entry] = {}
@@ -40,7 +40,7 @@ class Roster:
         ended = [p for p, e in self._entries.items() if not e.at_work]
         for prompt_id in ended[: max(0, len(ended) - MAX_REMEMBERED)]:
             del self._entries[prompt_id]
-        entry = self._entries[job.prompt_id] = Entry(job, self._journal)
+        entry = self._entries[job.prompt_id] = Entry(job, self._journal, self._heed)
         return entry
 
     def renew(self, entry: Entry) -> Entry:
@@ -62,7 +62,8 @@ class Roster:
         while owned := self.owned():
             await asyncio.sleep(HEARTBEAT_SECONDS)
             for prompt_id in await self._journal.touch(owned):
-                self._heed(self[prompt_id])
+                if (entry := self.get(prompt_id)) and entry.at_work:
+                    self._heed(entry)
 
     async def aclose(self) -> None:
         """Stop all work and let go of the owned jobs: the next process need not wait to see that this one is gone."""

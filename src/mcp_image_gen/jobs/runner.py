@@ -9,7 +9,6 @@ from typing import Any
 
 from mcp_image_gen.domain.engine import Engine
 from mcp_image_gen.domain.errors import (
-    GenerationCancelled,
     GenerationLost,
     GenerationTimeout,
     ImageGenError,
@@ -90,12 +89,7 @@ class JobRunner:
         if self._max_queue is not None:
             await self._admit(entry)
         await entry.enlist(pictures=request.batch_size)
-        try:
-            await generate(self._engine, self._store, request, entry)
-        except GenerationCancelled:
-            if entry.cancelled_elsewhere and entry.at_engine:
-                await tell(self._engine, entry.prompt_id)
-            raise
+        await generate(self._engine, self._store, request, entry)
 
     async def _admit(self, entry: Entry) -> None:
         """Let the job pass if there is room for it, one after the other."""
@@ -118,26 +112,32 @@ class JobRunner:
 
     async def _finish(self, entry: Entry, work: Work) -> None:
         """Do the work and note how it ended."""
-        bound = asyncio.timeout(self._timeout)
+        entry.bound = asyncio.timeout(self._timeout)
         try:
-            async with bound:
+            async with entry.bound:
                 await work()
             endings.note_what_is_missing(entry)
             await entry.end(JobStatus.DONE)
         except ImageGenError as error:
-            await entry.end(*endings.of_error(error, entry, await self._elsewhere(entry, error)))
+            await self._end(entry, error)
         except Exception as error:
-            if bound.expired():
+            if entry.bound.expired():
                 await entry.end(JobStatus.FAILED, await self._time_out(entry), for_all=entry.started_here)
             else:
                 logger.exception("job %s", entry.prompt_id)
                 failure = UnexpectedError(
                     f"An unexpected error: {repr(error)[:300]}.", hint="Please report it with the log."
                 )
-                await entry.end(*endings.of_error(failure, entry, None))
+                await self._end(entry, failure)
         logger.info("job %s: %s", entry.prompt_id, entry.job.status)
         if entry.job.status is JobStatus.DONE and self._when_done:
             await self._when_done(entry.job)
+
+    async def _end(self, entry: Entry, error: ImageGenError) -> None:
+        ending = endings.of_error(error, entry, await self._elsewhere(entry, error))
+        # What another try may mend is our own trouble: the process that looks after the job may well save the picture.
+        for_all = entry.is_owned or not isinstance(error, endings.WORTH_ANOTHER_TRY)
+        await entry.end(*ending, for_all=for_all)
 
     async def _elsewhere(self, entry: Entry, error: ImageGenError) -> Job | None:
         """Return the job as another process may have written it down that took it from the engine."""
@@ -226,8 +226,10 @@ class JobRunner:
 
     def _take_back(self, entry: Entry) -> asyncio.Task[None]:
         """Return the task that takes the job back from the engine, begun if need be."""
-        if entry.withdrawal is None:
+        if entry.withdrawal is None or (entry.withdrawal.done() and not entry.job.status.is_final):
             entry.withdrawal = asyncio.create_task(withdraw(self._engine, entry), name=f"withdraw-{entry.prompt_id}")
+            entry.withdrawal.add_done_callback(lambda _: entry.retire())
+            entry.update(untold="The engine has not answered yet.")
             entry.progressed(Progress(status=entry.job.status, phase=CANCELLING))
         return entry.withdrawal
 

@@ -72,23 +72,27 @@ class Takeover:
             if entry and entry.job.status is known.status:
                 return self._roster.renew(entry).job
             return self._roster.add(known).job
-        return await self._take_over(prompt_id, known)
+        is_anothers = known is not None and self._journal.is_looked_after(known)
+        return await self._take_over(prompt_id, known, is_anothers=is_anothers)
 
-    async def _take_over(self, prompt_id: str, known: Job | None) -> Job:
-        """Go on with a job that nobody here works on, as far as the engine still has it."""
+    async def _take_over(self, prompt_id: str, known: Job | None, *, is_anothers: bool) -> Job:
+        """Go on with a job that nobody here works on, as far as the engine still has it.
+
+        `is_anothers` says that another process was at work on it a moment ago.
+        """
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
-        is_anothers = known is not None and self._journal.is_looked_after(known)
         images = await asyncio.to_thread(on_disk, known) if known else ()
         if plan := await self._recall(prompt_id, known):
             known = known and replace(known, images=images)
             return self._resume(prompt_id, known, plan, is_owned=not is_anothers)
         if known is None:
             raise self._unknown(prompt_id)
+        known = await self._journal.get(prompt_id) or known  # it may have been cancelled or saved while we asked
         taken = self._roster.add(known)
         if is_anothers or known.status is JobStatus.LOST:  # that process may just be sending it
             return taken.job
-        if known.plan or not known.status.is_final:
+        if not await asyncio.to_thread(endings.is_settled, known) and (known.plan or not known.status.is_final):
             await taken.end(JobStatus.LOST, endings.loss(known, self._engine))
         return taken.job
 
@@ -154,8 +158,8 @@ class Takeover:
         """Take the job over and tell other processes so, unless the engine cannot be asked."""
         await self._journal.touch([job.prompt_id])
         try:
-            return await self._take_over(job.prompt_id, job)
-        except ImageGenError:
+            return await self._take_over(job.prompt_id, job, is_anothers=False)
+        except BaseException:
             await self._journal.touch([job.prompt_id], alive=False)
             raise
 

@@ -51,12 +51,13 @@ STEPS: tuple[str, ...] = (
     "CREATE INDEX jobs_by_status ON jobs (status, number)",
     "CREATE INDEX jobs_by_stamp ON jobs (stamp)",
 )
-#: A job that is done stays done, and one that has ended does not begin again, whatever a slower process writes later.
+#: A job that is done stays done, one that was cancelled is at most done all the same, and one that has ended does not
+#: begin again, whatever a slower process writes later.
 UPDATE = """
     UPDATE jobs
     SET status = :status, plan = :plan, images = :images, notes = :notes, error = :error, seconds = :seconds
     WHERE prompt_id = :prompt_id
-        AND (status IN ('queued', 'running') OR (:final AND status != 'done') OR :status = 'done')
+        AND (status IN ('queued', 'running') OR (:final AND status NOT IN ('done', 'cancelled')) OR :status = 'done')
 """
 
 

@@ -63,7 +63,7 @@ class ComfyUIClient:
 
     async def system_stats(self) -> dict[str, Any]:
         """Return version and devices."""
-        return self._object(await self._get("/system_stats"))
+        return await self._quickly("/system_stats")
 
     async def object_info(self, class_type: str) -> dict[str, Any] | None:
         """Return the node class's description; None if the server lacks the class (it answers `{}`)."""

@@ -59,6 +59,7 @@ class ComfyUIEngine:
         self._classes: dict[str, NodeInfo] = {}
         self._graphs: dict[str, Mapping[str, Any]] = {}
         self._outcomes: dict[str, Outcome] = {}
+        self._sending: set[str] = set()  #: prompts that may not have reached ComfyUI yet
         self._repeated: set[str] = set()  #: prompts that were sent twice
 
     async def plan(self, request: GenerationRequest) -> Plan:
@@ -102,12 +103,15 @@ class ComfyUIEngine:
         # the file when ComfyUI is restarted before it tells its name.
         graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"{OUTPUT_FOLDER}/{prompt_id}"})
         self._graphs[prompt_id] = graph
+        self._sending.add(prompt_id)
         try:
             client_id = await self._stream.subscribe(prompt_id)
             await self._queue(graph, prompt_id, client_id)
         except BaseException:
             await self._forget(prompt_id)
             raise
+        finally:
+            self._sending.discard(prompt_id)
 
     async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
         sent = await send(self._client, graph, prompt_id, client_id)
@@ -198,10 +202,10 @@ class ComfyUIEngine:
         return bool(found)
 
     async def cancel(self, prompt_id: str) -> bool:
-        """Take the prompt from ComfyUI, and tell whoever follows it."""
+        """Take the prompt from ComfyUI, and tell whoever follows it; one that is being sent may arrive yet."""
         if not await withdraw(self._client, prompt_id):
             return False
-        if not await self._client.history(prompt_id):
+        if prompt_id not in self._sending and not await self._client.history(prompt_id):
             self._stream.tell_withdrawn(prompt_id)
         return True
 

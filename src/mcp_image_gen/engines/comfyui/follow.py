@@ -131,8 +131,8 @@ class Follower:
         class_type = self._classes.get(node_id, "")
         return "drawing" if class_type in SAMPLERS else PHASES.get(class_type, "working")
 
-    async def _confirm(self, event: Ended) -> Outcome:
-        """Return the outcome that the event announces, with its outputs."""
+    async def _confirm(self, event: Ended) -> Outcome | None:
+        """Return the outcome that the event announces, with its outputs; None if polling must find it."""
         if event.kind == "error":
             return Outcome(kind="error", error=event.detail)
         if event.kind == "interrupted":
@@ -141,7 +141,11 @@ class Follower:
             return Outcome(kind="success", outputs=self._outputs)
         for delay in HISTORY_DELAYS:
             await asyncio.sleep(delay)
-            if entry := await self._client.history(self._prompt_id):
+            try:
+                entry = await self._client.history(self._prompt_id)
+            except (EngineUnreachable, EngineAnswerUnusable):
+                return None
+            if entry:
                 return parse_history(entry)
         raise GenerationFailed(
             "ComfyUI says that the picture is finished, but neither names it nor keeps a history of it.",

@@ -1,6 +1,7 @@
 """Bringing a prompt into ComfyUI's queue once, and taking it out again."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +9,15 @@ from typing import Any
 
 import httpx2
 
-from mcp_image_gen.domain.errors import GenerationFailed
+from mcp_image_gen.domain.errors import GenerationFailed, ImageGenError
 from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 from mcp_image_gen.engines.comfyui.events import queue_place
 from mcp_image_gen.engines.comfyui.failures import shorten
 from mcp_image_gen.engines.comfyui.version import check_version
 
 LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
-CANCEL_SECONDS = 10.0  #: an interrupt takes effect at the next step or node; loading a model can take longer
-CANCEL_POLL_SECONDS = 0.05
+CANCEL_SECONDS = 2.0  #: an interrupt takes effect at the next step or node, which can take much longer
+CANCEL_PAUSES = (0.05, 0.05, 0.05, 0.1, 0.25)  #: seconds from one look to the next; the last one stays
 ABSENCES_TO_BELIEVE = 3
 
 
@@ -45,10 +46,10 @@ async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, 
             doubt = error
             if not doubt.cut:  # it may still be on its way
                 break
-    await withdraw(client, prompt_id)
+    is_gone = await withdraw(client, prompt_id)
+    state = "It is not in its queue, so calling again is safe." if is_gone else "It may be drawn all the same."
     raise GenerationFailed(
-        f"ComfyUI did not take the job: {shorten(str(doubt))}.",
-        hint="It is not in its queue, so calling again is safe. ComfyUI's log says more.",
+        f"ComfyUI did not take the job: {shorten(str(doubt))}.", hint=f"{state} ComfyUI's log says more."
     ) from doubt
 
 
@@ -68,7 +69,8 @@ async def withdraw(client: ComfyUIClient, prompt_id: str) -> bool:
     Raises:
         EngineAnswerUnusable: it runs, and this ComfyUI is so old that it might interrupt another client's prompt.
     """
-    deadline, absences = time.monotonic() + CANCEL_SECONDS, 0
+    deadline, absences, checked = time.monotonic() + CANCEL_SECONDS, 0, False
+    pauses = itertools.chain(CANCEL_PAUSES, itertools.repeat(CANCEL_PAUSES[-1]))
     while time.monotonic() < deadline:
         place = queue_place(await client.queue(), prompt_id)
         if place is None:
@@ -76,9 +78,19 @@ async def withdraw(client: ComfyUIClient, prompt_id: str) -> bool:
             if absences == ABSENCES_TO_BELIEVE:  # a POST /prompt that was cut off may still be on its way in
                 return True
         elif place == 0:
-            check_version(await client.system_stats(), client.url)
+            if not checked:
+                await _check_version(client)
+                checked = True
             await client.interrupt(prompt_id)
         else:
             await client.delete_pending(prompt_id)
-        await asyncio.sleep(CANCEL_POLL_SECONDS)
+        await asyncio.sleep(CANCEL_PAUSES[0] if absences else next(pauses))
     return False
+
+
+async def _check_version(client: ComfyUIClient) -> None:
+    try:
+        stats = await client.system_stats()
+    except ImageGenError:  # a proxy may not pass the question; most are new enough
+        return
+    check_version(stats, client.url)

@@ -12,7 +12,8 @@ NEEDED = (0, 3, 57)
 
 def version_of(system_stats: Mapping[str, Any]) -> str:
     """Return the version that `/system_stats` tells; empty if it tells none."""
-    return str((system_stats.get("system") or {}).get("comfyui_version") or "")
+    system = system_stats.get("system")
+    return str(system.get("comfyui_version") or "") if isinstance(system, dict) else ""
 
 
 def check_version(system_stats: Mapping[str, Any], url: str) -> None:
