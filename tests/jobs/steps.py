@@ -3,7 +3,9 @@
 import asyncio
 
 import anyio
+import pytest
 
+from mcp_image_gen.domain.errors import PromptUnknown
 from mcp_image_gen.domain.job import Job
 from mcp_image_gen.domain.request import GenerationRequest
 from mcp_image_gen.jobs import JobRunner
@@ -32,6 +34,19 @@ async def drawing(runner: JobRunner, engine: SteeredEngine) -> str:
     engine.steps(1)
     await reached(runner, prompt_id, 1)
     return prompt_id
+
+
+async def left_behind(runner: JobRunner, engine: SteeredEngine) -> str:
+    """Close the runner while it draws; return the job's prompt_id."""
+    prompt_id = await drawing(runner, engine)
+    await runner.aclose()
+    return prompt_id
+
+
+async def look_for_orphans(runner: JobRunner) -> None:
+    """Set off the look for jobs that other processes left, as any question does."""
+    with pytest.raises(PromptUnknown):
+        await runner.find("unknown")
 
 
 def ids(runner: JobRunner) -> set[str]:

@@ -13,6 +13,14 @@ from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
 
+async def begin(caller: Caller, comfyui: ComfyUIServer, point: str) -> str:
+    """Draw with a caller that does not wait; return the prompt_id when the job has got to the point."""
+    comfyui.hold(point)
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    await comfyui.reached(point)
+    return str(prompt_id)
+
+
 async def leave_in_the_middle(caller: Caller, comfyui: ComfyUIServer, **arguments: Any) -> str:
     """Close the client while its call waits; return the job's prompt_id."""
     comfyui.hold("step:1")
@@ -88,10 +96,8 @@ async def test_a_job_of_another_comfyui_is_told_with_its_address(connect, comfyu
 
 async def test_a_preview_comes_with_the_status_of_a_running_job(connect, comfyui: ComfyUIServer):
     comfyui.previews = True
-    comfyui.hold("step:3")
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
-    prompt_id = (await caller.generate()).facts["prompt_id"]
-    await comfyui.reached("step:3")
+    prompt_id = await begin(caller, comfyui, "step:3")
     async with asyncio.timeout(5):
         while not (answer := await caller.call("get_generation_status", prompt_id=prompt_id)).images:
             await asyncio.sleep(0.01)
@@ -120,10 +126,8 @@ async def test_the_tool_cancels_a_job_and_no_other(connect, comfyui: ComfyUIServ
 async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    comfyui.hold("loading")
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
-    prompt_id = (await caller.generate()).facts["prompt_id"]
-    await comfyui.reached("loading")
+    prompt_id = await begin(caller, comfyui, "loading")
     monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
     answer = await caller.call("cancel_generation", prompt_id=prompt_id)
     assert (answer.facts["status"], answer.facts["progress"]) == ("running", "cancelling")
@@ -167,10 +171,8 @@ async def test_a_comfyui_that_does_not_tell_its_version_is_taken_for_new_enough(
 ):
     """A proxy may not pass the question."""
     monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
-    comfyui.hold("step:1")
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
-    prompt_id = (await caller.generate()).facts["prompt_id"]
-    await comfyui.reached("step:1")
+    prompt_id = await begin(caller, comfyui, "step:1")
     comfyui.fail("stalled", paths=("GET /system_stats",))
     answer = await caller.call("cancel_generation", prompt_id=prompt_id)
     assert (answer.facts["status"], comfyui.interrupted) == ("cancelled", [prompt_id])
@@ -181,10 +183,8 @@ async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrup
 ):
     """Before 0.3.57 `/interrupt` does not look at the prompt_id."""
     comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
-    comfyui.hold("step:1")
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
-    prompt_id = (await caller.generate()).facts["prompt_id"]
-    await comfyui.reached("step:1")
+    prompt_id = await begin(caller, comfyui, "step:1")
     monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
     async with asyncio.timeout(10):
         while "too old" not in (answer := await caller.call("cancel_generation", prompt_id=prompt_id)).story:

@@ -82,9 +82,9 @@ class Takeover:
         """
         if known and (known.engine, known.url) != (self._engine.name, self._engine.url):
             raise endings.elsewhere(known, self._engine)
-        images = await asyncio.to_thread(on_disk, known) if known else ()
         if plan := await self._recall(prompt_id, known):
-            known = known and replace(known, images=images)
+            if known:
+                known = replace(known, images=await asyncio.to_thread(on_disk, known))
             return self._resume(prompt_id, known, plan, is_owned=not is_anothers)
         if known is None:
             raise self._unknown(prompt_id)
