@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mcp_image_gen.app import App
-from mcp_image_gen.server import INSTRUCTIONS
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.server import INSTRUCTIONS
 
 SOURCE = """
 import asyncio
@@ -23,8 +23,8 @@ asyncio.run(server.run_async("stdio", show_banner=False, log_level="warning"))
 
 async def write(path: Path) -> None:
     """Write the bare server; its signatures are read from ours, so that they cannot drift apart."""
-    from mcp_image_gen.server import build_server
-    from mcp_image_gen.settings import load_settings
+    from mcp_image_gen_local.server import build_server
+    from mcp_image_gen_local.settings import load_settings
 
     settings = load_settings()
     tools = await build_server(settings, App(settings)).list_tools()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.table import Row, table
-from mcp_image_gen.app import App
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.settings import load_settings
 from tests.comfyui_server import ComfyUIServer
 
 REQUEST = GenerationRequest(prompt="a red apple", width=64, height=64)

@@ -71,7 +71,7 @@ def _answer(connection: Connection) -> None:
 def main() -> None:
     connection = Client(("127.0.0.1", int(os.environ.pop(PORT))))
     threading.Thread(target=_answer, args=(connection,), daemon=True).start()
-    from mcp_image_gen.cli import main as serve
+    from mcp_image_gen_local.cli import main as serve
 
     serve()
 

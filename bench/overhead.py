@@ -24,7 +24,7 @@ def overhead(comfyui: ComfyUI, folder: str, rounds: int, side: int, image_format
     """Return (a) and (b) in milliseconds, each the median of the rounds after one to warm up, and the slowest first."""
     before, after = [], []
     settings = in_folder(folder, COMFYUI_URL=comfyui.url, IMAGE_GEN_INLINE_FORMAT=image_format)
-    with spawn("-m", "mcp_image_gen", **settings) as server:
+    with spawn("-m", "mcp_image_gen_local", **settings) as server:
         for seed in range(rounds + 1):
             comfyui.drain()
             arguments = {"prompt": "a photograph", "width": side, "height": side, "seed": seed}
@@ -49,7 +49,7 @@ def footprint(rounds: int, scratch: Path) -> dict[str, Any]:
     """Return start-up and memory of both servers, started in turn."""
     bare_file = scratch / "bare.py"
     asyncio.run(bare.write(bare_file))
-    commands = {"mcp-image-gen": ("-m", "mcp_image_gen"), "bare": (str(bare_file),)}
+    commands = {"mcp-image-gen": ("-m", "mcp_image_gen_local"), "bare": (str(bare_file),)}
     starts: dict[str, list[float]] = {name: [] for name in commands}
     memory: dict[str, list[int]] = {name: [] for name in commands}
     sizes: dict[str, int] = {}
@@ -74,7 +74,7 @@ def footprint(rounds: int, scratch: Path) -> dict[str, Any]:
 
 def idle(comfyui: ComfyUI, folder: str) -> dict[str, Any]:
     """Return what a server does that has drawn once and is asked for nothing more."""
-    with spawn("-m", "mcp_image_gen", **in_folder(folder, COMFYUI_URL=comfyui.url)) as server:
+    with spawn("-m", "mcp_image_gen_local", **in_folder(folder, COMFYUI_URL=comfyui.url)) as server:
         arguments = {"prompt": "x", "width": 64, "height": 64}
         server.call("tools/call", {"name": "generate_image", "arguments": arguments})
         time.sleep(0.5)  # what the call set off has ended
@@ -91,7 +91,7 @@ def idle(comfyui: ComfyUI, folder: str) -> dict[str, Any]:
 
 def builtin(folder: str, rounds: int) -> dict[str, Any]:
     """Return what one picture of the built-in engine takes, and the first one of a process from its start."""
-    with spawn("-m", "mcp_image_gen", **in_folder(folder, IMAGE_GEN_ENGINE="builtin")) as server:
+    with spawn("-m", "mcp_image_gen_local", **in_folder(folder, IMAGE_GEN_ENGINE="builtin")) as server:
         seconds = []
         for seed in range(rounds + 1):
             arguments = {"prompt": "a red apple", "seed": seed}

@@ -55,8 +55,8 @@ def set_up() -> None:
 def draw(rest: list[str]) -> int:
     """Draw one picture with the user's ComfyUI, or with the built-in engine when none is named."""
     if os.environ.get("COMFYUI_URL"):
-        return run("-m", "mcp_image_gen", "generate", *(rest or ["a lighthouse at dusk"]))
-    return run("-m", "mcp_image_gen", "generate", *(rest or ["a red apple"]), "--engine", "builtin")
+        return run("-m", "mcp_image_gen_local", "generate", *(rest or ["a lighthouse at dusk"]))
+    return run("-m", "mcp_image_gen_local", "generate", *(rest or ["a red apple"]), "--engine", "builtin")
 
 
 def test(rest: list[str]) -> int:

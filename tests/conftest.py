@@ -11,12 +11,12 @@ import mcp.types
 import pytest
 from fastmcp import Client
 
-from mcp_image_gen.app import App
-from mcp_image_gen.engines.comfyui import follow
-from mcp_image_gen.jobs import roster, withdrawal
-from mcp_image_gen.server import build_server
-from mcp_image_gen.settings import Settings, load_settings
-from mcp_image_gen.storage import journal
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.engines.comfyui import follow
+from mcp_image_gen_local.jobs import roster, withdrawal
+from mcp_image_gen_local.server import build_server
+from mcp_image_gen_local.settings import Settings, load_settings
+from mcp_image_gen_local.storage import journal
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
 

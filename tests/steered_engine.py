@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Collection
 import anyio
 import anyio.lowlevel
 
-from mcp_image_gen.domain.engine import Engine
-from mcp_image_gen.domain.errors import GenerationCancelled, PictureGone
-from mcp_image_gen.domain.image import EngineImage
-from mcp_image_gen.domain.job import JobStatus, Plan, Progress
-from mcp_image_gen.domain.model import ModelCatalog
-from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen_local.domain.engine import Engine
+from mcp_image_gen_local.domain.errors import GenerationCancelled, PictureGone
+from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.domain.request import GenerationRequest
 from tests.comfyui_pictures import plain
 
 

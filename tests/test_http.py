@@ -41,7 +41,7 @@ class Served:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcp_image_gen", "serve", "--http", "--port", str(self.port), *arguments],
+            [sys.executable, "-m", "mcp_image_gen_local", "serve", "--http", "--port", str(self.port), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         done = subprocess.run(
-            [sys.executable, "-m", "mcp_image_gen", "serve", "--http", "--port", str(taken.getsockname()[1])],
+            [sys.executable, "-m", "mcp_image_gen_local", "serve", "--http", "--port", str(taken.getsockname()[1])],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -6,9 +6,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mcp_image_gen.app import load_engine
-from mcp_image_gen.domain.errors import SettingsInvalid
-from mcp_image_gen.settings import Settings, load_settings, variable_names
+from mcp_image_gen_local.app import load_engine
+from mcp_image_gen_local.domain.errors import SettingsInvalid
+from mcp_image_gen_local.settings import Settings, load_settings, variable_names
 
 
 def test_the_defaults():

@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcp_image_gen"],
+            [sys.executable, "-m", "mcp_image_gen_local"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -221,7 +221,7 @@ def test_the_library_client_draws_too(comfyui: ComfyUIServer, tmp_path: Path):
     environment = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path)}
 
     async def draw() -> list[str]:
-        transport = StdioTransport(sys.executable, ["-m", "mcp_image_gen"], env={**os.environ, **environment})
+        transport = StdioTransport(sys.executable, ["-m", "mcp_image_gen_local"], env={**os.environ, **environment})
         async with Client(transport) as client:
             result = await client.call_tool_mcp(DRAW["name"], DRAW["arguments"])
             return [block.type for block in result.content]

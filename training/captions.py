@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from data import COLOURS
 
-from mcp_image_gen.engines.builtin.words import Vocabulary
+from mcp_image_gen_local.engines.builtin.words import Vocabulary
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FILLERS = [

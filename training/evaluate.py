@@ -21,8 +21,8 @@ from presets import PRESETS
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (its name everywhere)
 
-from mcp_image_gen.engines.builtin.network import Network, vocabulary_of, weights_folder
-from mcp_image_gen.engines.builtin.sampler import Order, steps_of
+from mcp_image_gen_local.engines.builtin.network import Network, vocabulary_of, weights_folder
+from mcp_image_gen_local.engines.builtin.sampler import Order, steps_of
 
 SIDE = 32  # px, what the judge looks at
 SHEET = (

@@ -16,7 +16,7 @@ from model import Denoiser, Shape
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from mcp_image_gen.engines.builtin.words import STOP_WORDS, Vocabulary
+from mcp_image_gen_local.engines.builtin.words import STOP_WORDS, Vocabulary
 
 VERSION = "1"
 DEFAULTS = {"steps": 20, "cfg": 3.0}

@@ -34,7 +34,7 @@ async def call() -> tuple[Any, list[str]]:
         told.append(message or "")
 
     environment = {**os.environ, "IMAGE_GEN_ENGINE": "builtin"}
-    server = StdioTransport(sys.executable, ["-m", "mcp_image_gen"], env=environment)
+    server = StdioTransport(sys.executable, ["-m", "mcp_image_gen_local"], env=environment)
     async with Client(server, progress_handler=note) as client:
         return await client.call_tool_mcp("generate_image", ARGUMENTS), told
 

@@ -1,6 +1,6 @@
 """An engine of another package: it draws checkerboards, whatever the prompt says.
 
-The contract is `mcp_image_gen.domain.engine.Engine`; this is the least that keeps it.
+The contract is `mcp_image_gen_local.domain.engine.Engine`; this is the least that keeps it.
 """
 
 import io
@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from mcp_image_gen.domain.errors import RequestNotSupported
-from mcp_image_gen.domain.image import EngineImage
-from mcp_image_gen.domain.job import JobStatus, Plan, Progress
-from mcp_image_gen.domain.model import ModelCatalog, ModelInfo
-from mcp_image_gen.domain.request import GenerationRequest, draw_seed
+from mcp_image_gen_local.domain.errors import RequestNotSupported
+from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen_local.domain.model import ModelCatalog, ModelInfo
+from mcp_image_gen_local.domain.request import GenerationRequest, draw_seed
 
 SIDE = 256  #: pixels, when the request names no size
 FIELDS = 8  #: along each side

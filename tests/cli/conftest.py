@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.cli import main
+from mcp_image_gen_local.cli import main
 from tests.comfyui_server import ComfyUIServer
 
 

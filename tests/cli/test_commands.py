@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from mcp_image_gen import __version__
+from mcp_image_gen_local import __version__
 from tests.cli.conftest import Command
 from tests.comfyui_server import ComfyUIServer
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from mcp_image_gen.app import App
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.settings import Settings
-from mcp_image_gen.storage.journal import STEPS
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.settings import Settings
+from mcp_image_gen_local.storage.journal import STEPS
 from tests.cli.conftest import Command
 from tests.comfyui_server import ComfyUIServer
 from tests.engines.others import graph

@@ -13,7 +13,7 @@ import pytest
 from tests.comfyui_server import ComfyUIServer
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal or opens a pseudo-terminal")
-COMMAND = [sys.executable, "-m", "mcp_image_gen"]
+COMMAND = [sys.executable, "-m", "mcp_image_gen_local"]
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,

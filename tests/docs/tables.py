@@ -10,8 +10,8 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from mcp_image_gen.engines.comfyui.families import CHECKPOINT, DIFFUSION_MODEL, FAMILIES, UNKNOWN, Family
-from mcp_image_gen.settings import Settings, variable_names
+from mcp_image_gen_local.engines.comfyui.families import CHECKPOINT, DIFFUSION_MODEL, FAMILIES, UNKNOWN, Family
+from mcp_image_gen_local.settings import Settings, variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
 

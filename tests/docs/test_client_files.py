@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.settings import load_settings, variable_names
+from mcp_image_gen_local.settings import load_settings, variable_names
 from tests.docs.documents import ROOT, blocks
 
 READY = {".mcp.json": "mcpServers", ".roo/mcp.json": "mcpServers", ".vscode/mcp.json": "servers"}
-COMMANDS = (["uvx", "mcp-image-gen"], ["mcp-image-gen"])
+COMMANDS = (["mcp-image-gen"],)
 MARGIN_SECONDS = 10
 
 
 @pytest.mark.parametrize(("file", "key"), READY.items())
-def test_a_ready_file_starts_the_published_command(file: str, key: str):
+def test_a_ready_file_starts_the_command(file: str, key: str):
     (server,) = json.loads((ROOT / file).read_text("utf-8"))[key].values()
-    assert (server["type"], server["command"], server["args"]) == ("stdio", "uvx", ["mcp-image-gen"])
+    assert (server["type"], server["command"], server["args"]) == ("stdio", "mcp-image-gen", [])
     assert server["env"]["COMFYUI_URL"] == "http://127.0.0.1:8188"
     load_settings(**server["env"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.settings import variable_names
+from mcp_image_gen_local.settings import variable_names
 from tests.docs.documents import FENCE, ROOT, all_documents, anchors, blocks
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")

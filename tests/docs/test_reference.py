@@ -7,12 +7,12 @@ import pytest
 from cyclopts import App as CommandLine
 from fastmcp import Client
 
-from mcp_image_gen.app import engine_names
-from mcp_image_gen.cli import commands, frame
-from mcp_image_gen.domain.errors import ImageGenError
-from mcp_image_gen.domain.job import JobStatus
-from mcp_image_gen.server import build_server
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.app import engine_names
+from mcp_image_gen_local.cli import commands, frame
+from mcp_image_gen_local.domain.errors import ImageGenError
+from mcp_image_gen_local.domain.job import JobStatus
+from mcp_image_gen_local.server import build_server
+from mcp_image_gen_local.settings import load_settings
 from tests.docs.documents import REFERENCE, ROOT, blocks, named, sections, table
 from tests.docs.tables import TABLES, placed
 

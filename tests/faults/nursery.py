@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 
-from mcp_image_gen.app import App
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.comfyui import ENGINE  # noqa: F401 - loaded here, once
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.engines.comfyui import ENGINE  # noqa: F401 - loaded here, once
+from mcp_image_gen_local.settings import load_settings
 
 
 async def draw(seed: int) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.engines.comfyui import client as comfyui_client
-from mcp_image_gen.engines.comfyui import follow
+from mcp_image_gen_local.engines.comfyui import client as comfyui_client
+from mcp_image_gen_local.engines.comfyui import follow
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

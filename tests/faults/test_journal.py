@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.storage import journal
-from mcp_image_gen.storage.journal import STEPS
+from mcp_image_gen_local.storage import journal
+from mcp_image_gen_local.storage.journal import STEPS
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

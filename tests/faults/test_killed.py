@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mcp_image_gen.app import App
-from mcp_image_gen.settings import Settings
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.settings import Settings
 from tests.comfyui_server import ComfyUIServer
 
 ROUNDS = 200

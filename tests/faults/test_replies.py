@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mcp_image_gen.engines.comfyui import client as comfyui_client
-from mcp_image_gen.engines.comfyui import queueing
+from mcp_image_gen_local.engines.comfyui import client as comfyui_client
+from mcp_image_gen_local.engines.comfyui import queueing
 from tests.comfyui_pictures import png
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcp_image_gen.engines.comfyui import socket
+from mcp_image_gen_local.engines.comfyui import socket
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.jobs import JobRunner
-from mcp_image_gen.storage.images import ImageStore
-from mcp_image_gen.storage.journal import Journal
+from mcp_image_gen_local.jobs import JobRunner
+from mcp_image_gen_local.storage.images import ImageStore
+from mcp_image_gen_local.storage.journal import Journal
 from tests.steered_engine import SteeredEngine
 
 

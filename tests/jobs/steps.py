@@ -5,10 +5,10 @@ import asyncio
 import anyio
 import pytest
 
-from mcp_image_gen.domain.errors import PromptUnknown
-from mcp_image_gen.domain.job import Job
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen_local.domain.errors import PromptUnknown
+from mcp_image_gen_local.domain.job import Job
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.jobs import JobRunner
 from tests.steered_engine import SteeredEngine
 
 REQUEST = GenerationRequest(prompt="a red apple", seed=7, steps=3)

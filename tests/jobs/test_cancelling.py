@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_image_gen.domain.errors import EngineUnreachable, JobOfAnother
-from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen_local.domain.errors import EngineUnreachable, JobOfAnother
+from mcp_image_gen_local.jobs import JobRunner
 from tests.jobs.steps import REQUEST, drawing, ended, reached_journal
 from tests.steered_engine import SteeredEngine
 

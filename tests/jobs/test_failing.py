@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mcp_image_gen.domain.errors import EngineUnreachable, GenerationLost, OutOfMemory
-from mcp_image_gen.domain.image import EngineImage
-from mcp_image_gen.jobs import JobRunner
-from mcp_image_gen.jobs.entry import FETCH_SECONDS
+from mcp_image_gen_local.domain.errors import EngineUnreachable, GenerationLost, OutOfMemory
+from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.jobs import JobRunner
+from mcp_image_gen_local.jobs.entry import FETCH_SECONDS
 from tests.jobs.steps import REQUEST, ended
 from tests.steered_engine import SteeredEngine
 

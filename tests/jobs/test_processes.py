@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mcp_image_gen.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
-from mcp_image_gen.jobs import JobRunner, entry
-from mcp_image_gen.jobs.roster import MAX_REMEMBERED
-from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen_local.domain.errors import EngineUnreachable, OutOfMemory, PromptUnknown
+from mcp_image_gen_local.jobs import JobRunner, entry
+from mcp_image_gen_local.jobs.roster import MAX_REMEMBERED
+from mcp_image_gen_local.storage.images import ImageStore
 from tests.jobs.steps import (
     REQUEST,
     drawing,

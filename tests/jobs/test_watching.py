@@ -4,7 +4,7 @@ import asyncio
 
 import anyio
 
-from mcp_image_gen.jobs import JobRunner
+from mcp_image_gen_local.jobs import JobRunner
 from tests.jobs.steps import REQUEST, ended
 from tests.steered_engine import SteeredEngine
 

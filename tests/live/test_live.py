@@ -15,10 +15,10 @@ import pytest
 from fastmcp import Client
 from PIL import Image
 
-from mcp_image_gen.app import App
-from mcp_image_gen.engines.comfyui import follow
-from mcp_image_gen.server import build_server
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.engines.comfyui import follow
+from mcp_image_gen_local.server import build_server
+from mcp_image_gen_local.settings import load_settings
 from tests.answers import Answer
 from tests.conftest import Caller
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from mcp_image_gen.app import engine_names
-from mcp_image_gen.domain import errors
-from mcp_image_gen.domain.errors import ImageGenError
+from mcp_image_gen_local.app import engine_names
+from mcp_image_gen_local.domain import errors
+from mcp_image_gen_local.domain.errors import ImageGenError
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.engines.others import post

@@ -8,8 +8,8 @@ import anyio
 import pytest
 from PIL import Image
 
-from mcp_image_gen.domain.errors import InvalidRequest
-from mcp_image_gen.domain.request import GenerationRequest
+from mcp_image_gen_local.domain.errors import InvalidRequest
+from mcp_image_gen_local.domain.request import GenerationRequest
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

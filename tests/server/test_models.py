@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_image_gen.engines.comfyui.families import FLUX_SCHNELL
+from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

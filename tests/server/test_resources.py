@@ -11,9 +11,9 @@ import mcp.types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from mcp_image_gen.domain.errors import PictureGone
-from mcp_image_gen.domain.job import JobStatus
-from mcp_image_gen.server import resources
+from mcp_image_gen_local.domain.errors import PictureGone
+from mcp_image_gen_local.domain.job import JobStatus
+from mcp_image_gen_local.server import resources
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.docs.documents import REFERENCE, sections

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from mcp_image_gen.engines.comfyui import follow
+from mcp_image_gen_local.engines.comfyui import follow
 from tests.comfyui_pictures import draw as paint
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.engines.comfyui import client
-from mcp_image_gen.jobs import withdrawal
-from mcp_image_gen.server import tools
+from mcp_image_gen_local.engines.comfyui import client
+from mcp_image_gen_local.jobs import withdrawal
+from mcp_image_gen_local.server import tools
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 

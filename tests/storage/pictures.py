@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from mcp_image_gen.domain.image import EngineImage
+from mcp_image_gen_local.domain.image import EngineImage
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.storage.housekeeping import DAY, leftovers, sweep
+from mcp_image_gen_local.storage.housekeeping import DAY, leftovers, sweep
 
 NOW = 2_000_000_000.0
 OURS = "20261122-102412-{:03}_7.png"

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mcp_image_gen.domain.errors import GenerationFailed, OutputNotWritable
-from mcp_image_gen.domain.image import EngineImage
-from mcp_image_gen.storage import images
-from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritable
+from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.storage import images
+from mcp_image_gen_local.storage.images import ImageStore
 from tests.storage.pictures import encoded, from_engine, gradient, photo
 
 NAME = re.compile(r"\d{8}-\d{6}-\d{3}_(random|\d+)\.(png|jpg|webp|gif)")

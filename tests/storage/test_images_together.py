@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mcp_image_gen.storage import images
-from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen_local.storage import images
+from mcp_image_gen_local.storage.images import ImageStore
 from tests.storage.pictures import from_engine, gradient
 
 WRITER = """
 import sys
 from pathlib import Path
-from mcp_image_gen.storage.images import ImageStore
+from mcp_image_gen_local.storage.images import ImageStore
 from tests.storage.pictures import from_engine, gradient
 store, image = ImageStore(Path(sys.argv[1])), from_engine(gradient(8, 8))
 print("ready", flush=True)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.domain.errors import OutOfMemory
-from mcp_image_gen.domain.image import SavedImage
-from mcp_image_gen.domain.job import Job, JobStatus, Plan
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.storage import journal as module
-from mcp_image_gen.storage.journal import STEPS, Journal
+from mcp_image_gen_local.domain.errors import OutOfMemory
+from mcp_image_gen_local.domain.image import SavedImage
+from mcp_image_gen_local.domain.job import Job, JobStatus, Plan
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.storage import journal as module
+from mcp_image_gen_local.storage.journal import STEPS, Journal
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mcp_image_gen.storage import png
+from mcp_image_gen_local.storage import png
 from tests.storage.pictures import encoded, gradient
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"]

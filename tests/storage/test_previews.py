@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mcp_image_gen.domain.image import SavedImage
-from mcp_image_gen.storage.previews import Preview, render
+from mcp_image_gen_local.domain.image import SavedImage
+from mcp_image_gen_local.storage.previews import Preview, render
 from tests.storage.pictures import encoded, gradient, noise, photo
 
 FORMATS = ["png", "jpeg", "webp"]

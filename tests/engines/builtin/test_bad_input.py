@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.domain.errors import EngineNotInstalled
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.builtin.engine import BuiltinEngine
-from mcp_image_gen.engines.builtin.network import weights_folder
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.domain.errors import EngineNotInstalled
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.engines.builtin.engine import BuiltinEngine
+from mcp_image_gen_local.engines.builtin.network import weights_folder
+from mcp_image_gen_local.settings import load_settings
 from tests.conftest import Caller
 
 
@@ -119,11 +119,11 @@ async def test_a_missing_or_damaged_file_names_the_command_that_installs_it_agai
     engine = BuiltinEngine(load_settings(), weights)
     with pytest.raises(EngineNotInstalled, match="missing or damaged") as caught:
         await engine.plan(GenerationRequest(prompt="apple"))
-    assert 'pip install --force-reinstall "mcp-image-gen[builtin]"' in caught.value.hint
+    assert 'pip install --force-reinstall ".[builtin]"' in caught.value.hint
 
 
 async def test_without_the_runtime_the_error_is_the_install_command(icons: Caller, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     error = (await draw(icons, "apple")).error
-    assert error.startswith("The built-in engine's runtime is not installed. Install it with: pip install")
-    assert "mcp-image-gen[builtin]" in error
+    assert error.startswith("The built-in engine's runtime is not installed. Install it with: uv tool install")
+    assert 'pip install ".[builtin]"' in error

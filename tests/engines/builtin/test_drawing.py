@@ -143,7 +143,7 @@ async def test_its_one_model_is_listed_with_its_defaults(icons: Caller):
 
 
 def _request():
-    from mcp_image_gen.domain.request import GenerationRequest
+    from mcp_image_gen_local.domain.request import GenerationRequest
 
     return GenerationRequest(prompt="a red apple", steps=STEPS, seed=1)
 

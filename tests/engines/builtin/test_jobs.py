@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen.cli.commands import app
-from mcp_image_gen.engines.builtin import engine as module
-from mcp_image_gen.engines.builtin.network import Network
+from mcp_image_gen_local.cli.commands import app
+from mcp_image_gen_local.engines.builtin import engine as module
+from mcp_image_gen_local.engines.builtin.network import Network
 from tests.conftest import Caller
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mcp_image_gen.engines.builtin.network import read_facts, vocabulary_of, weights_folder
-from mcp_image_gen.engines.builtin.words import Vocabulary
+from mcp_image_gen_local.engines.builtin.network import read_facts, vocabulary_of, weights_folder
+from mcp_image_gen_local.engines.builtin.words import Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import httpx2
 import pytest
 import respx
 
-from mcp_image_gen.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, PictureGone
-from mcp_image_gen.engines.comfyui import client as clients
-from mcp_image_gen.engines.comfyui.client import ComfyUIClient, SubmitUncertain
+from mcp_image_gen_local.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, PictureGone
+from mcp_image_gen_local.engines.comfyui import client as clients
+from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 
 URL = "http://gpu:8188"
 PICTURE = {"filename": "a_00001_.png", "subfolder": "mcp-image-gen", "type": "output"}

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 import respx
 
-from mcp_image_gen.domain.errors import (
+from mcp_image_gen_local.domain.errors import (
     EngineAnswerUnusable,
     EngineUnreachable,
     GenerationFailed,
@@ -18,14 +18,22 @@ from mcp_image_gen.domain.errors import (
     NodeMissing,
     WorkflowRejected,
 )
-from mcp_image_gen.domain.job import JobStatus, Plan, Progress
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.comfyui import ENGINE, queueing, socket
-from mcp_image_gen.engines.comfyui import follow as following
-from mcp_image_gen.engines.comfyui.client import ComfyUIClient
-from mcp_image_gen.engines.comfyui.events import Disconnected, Ended, Event, NodeOutput, NodeRunning, Started, Step
-from mcp_image_gen.engines.comfyui.follow import Follower
-from mcp_image_gen.settings import load_settings
+from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.engines.comfyui import ENGINE, queueing, socket
+from mcp_image_gen_local.engines.comfyui import follow as following
+from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen_local.engines.comfyui.events import (
+    Disconnected,
+    Ended,
+    Event,
+    NodeOutput,
+    NodeRunning,
+    Started,
+    Step,
+)
+from mcp_image_gen_local.engines.comfyui.follow import Follower
+from mcp_image_gen_local.settings import load_settings
 from tests.comfyui_server import ComfyUIServer
 from tests.engines.others import draw, graph, submit
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.engines.comfyui.events import (
+from mcp_image_gen_local.engines.comfyui.events import (
     Ended,
     NodeOutput,
     NodeRunning,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcp_image_gen.domain.errors import (
+from mcp_image_gen_local.domain.errors import (
     GenerationFailed,
     ImageGenError,
     InvalidRequest,
@@ -11,8 +11,8 @@ from mcp_image_gen.domain.errors import (
     OutOfMemory,
     WorkflowRejected,
 )
-from mcp_image_gen.engines.comfyui.events import parse_history
-from mcp_image_gen.engines.comfyui.failures import KNOWN_FAULTS, LESS_MEMORY, execution_error, rejection, shorten
+from mcp_image_gen_local.engines.comfyui.events import parse_history
+from mcp_image_gen_local.engines.comfyui.failures import KNOWN_FAULTS, LESS_MEMORY, execution_error, rejection, shorten
 from tests.comfyui_memory import OUT_OF_MEMORY
 from tests.comfyui_nodes import RECORDINGS, recording
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.engines.comfyui.families import FAMILIES
-from mcp_image_gen.engines.comfyui.graph import Slot, SlotMissing, begin_with_image, bind, read, trace, upstream
+from mcp_image_gen_local.engines.comfyui.families import FAMILIES
+from mcp_image_gen_local.engines.comfyui.graph import Slot, SlotMissing, begin_with_image, bind, read, trace, upstream
 from tests.comfyui_nodes import recording
 
 WORKFLOWS = sorted(
-    f.name for f in files("mcp_image_gen.engines.comfyui").joinpath("workflows").iterdir() if f.name.endswith(".json")
+    f.name
+    for f in files("mcp_image_gen_local.engines.comfyui").joinpath("workflows").iterdir()
+    if f.name.endswith(".json")
 )
 VALUES = {
     "prompt": "a fox",
@@ -30,7 +32,7 @@ VALUES = {
 
 
 def shipped(name: str) -> Any:
-    return json.loads(files("mcp_image_gen.engines.comfyui").joinpath("workflows", name).read_text("utf-8"))
+    return json.loads(files("mcp_image_gen_local.engines.comfyui").joinpath("workflows", name).read_text("utf-8"))
 
 
 def recorded(name: str) -> Any:

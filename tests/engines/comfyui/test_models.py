@@ -2,9 +2,9 @@
 
 import pytest
 
-from mcp_image_gen.domain.errors import ModelIncomplete, ModelNotFound
-from mcp_image_gen.engines.comfyui.families import FAMILIES, FLUX_SCHNELL, by_id, recognise
-from mcp_image_gen.engines.comfyui.models import LOADERS, catalog, choices, resolve
+from mcp_image_gen_local.domain.errors import ModelIncomplete, ModelNotFound
+from mcp_image_gen_local.engines.comfyui.families import FAMILIES, FLUX_SCHNELL, by_id, recognise
+from mcp_image_gen_local.engines.comfyui.models import LOADERS, catalog, choices, resolve
 
 FLUX_PARTS = {
     "text_encoder": ("clip_l.safetensors", "t5xxl_fp8_e4m3fn.safetensors"),

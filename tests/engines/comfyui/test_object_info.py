@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen.domain.errors import InvalidRequest, ModelNotFound, NodeMissing, WorkflowRejected
-from mcp_image_gen.engines.comfyui.object_info import check_graph, input_specs, options
+from mcp_image_gen_local.domain.errors import InvalidRequest, ModelNotFound, NodeMissing, WorkflowRejected
+from mcp_image_gen_local.engines.comfyui.object_info import check_graph, input_specs, options
 from tests.comfyui_nodes import recording
 
 CLASSES: dict[str, Any] = recording("object_info.json")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from mcp_image_gen.domain.request import GenerationRequest
-from mcp_image_gen.engines.comfyui.families import FAMILIES, FLUX_DEV, FLUX_SCHNELL, SD15, SDXL, UNKNOWN
-from mcp_image_gen.engines.comfyui.models import Choice
-from mcp_image_gen.engines.comfyui.planning import round_to, values_for
+from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.engines.comfyui.families import FAMILIES, FLUX_DEV, FLUX_SCHNELL, SD15, SDXL, UNKNOWN
+from mcp_image_gen_local.engines.comfyui.models import Choice
+from mcp_image_gen_local.engines.comfyui.planning import round_to, values_for
 
 
 def plan(family=FLUX_SCHNELL, *, default_model=None, **request):

@@ -1,5 +1,0 @@
-"""A small model of our own that draws emoji-style icons on any CPU: to try the server, and to test it end to end."""
-
-from mcp_image_gen.engines.builtin.engine import BuiltinEngine
-
-ENGINE = BuiltinEngine

@@ -1,5 +1,0 @@
-"""ComfyUI, the default engine: client and socket (I/O), events, graph, models and failures (pure), families (data)."""
-
-from mcp_image_gen.engines.comfyui.engine import ComfyUIEngine
-
-ENGINE = ComfyUIEngine

@@ -1,5 +1,0 @@
-"""Generations that outlive the calls, and the processes, that asked for them."""
-
-from mcp_image_gen.jobs.runner import JobRunner
-
-__all__ = ["JobRunner"]

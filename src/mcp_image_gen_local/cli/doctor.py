@@ -1,0 +1,70 @@
+"""Is everything there to draw? One finding for each question, with the fix."""
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.domain.errors import ImageGenError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The answer to one question."""
+
+    subject: str
+    ok: bool
+    text: str  #: what is there, or what is wrong and how to mend it
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'}  {self.subject}: {self.text}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+async def examine(app: App) -> list[Finding]:
+    """Return findings about engine, models, output folder and job journal; raises nothing that belongs into one."""
+    engine = await _engine(app)
+    found = [engine]
+    if engine.ok:
+        found.append(await _models(app))
+    return [*found, await _folder(app), await _journal(app)]
+
+
+async def _engine(app: App) -> Finding:
+    try:
+        return Finding(subject="engine", ok=True, text=await app.engine.check())
+    except ImageGenError as error:
+        return Finding(subject="engine", ok=False, text=str(error))
+
+
+async def _models(app: App) -> Finding:
+    try:
+        catalog = await app.engine.models()
+    except ImageGenError as error:
+        return Finding(subject="models", ok=False, text=str(error))
+    first = catalog.models[0]
+    ready = [m.name for m in catalog.models if m.ready]
+    if first.ready:
+        return Finding(subject="models", ok=True, text=f"{first.name} is ready, and {len(ready) - 1} more")
+    lack = f"{first.family} is not ready; get {'; '.join(first.missing)}"
+    if ready:
+        return Finding(subject="models", ok=True, text=f"{ready[0]} is ready ({lack})")
+    return Finding(subject="models", ok=False, text=f"nothing can draw: {lack}")
+
+
+async def _folder(app: App) -> Finding:
+    folder = await asyncio.to_thread(app.store.describe)
+    if not folder.writable:
+        fix = "make it writable, or set IMAGE_OUTPUT_DIR to another folder"
+        return Finding(subject="folder", ok=False, text=f"{folder.path} cannot be written to: {fix}")
+    holds = folder.summary if folder.exists else "will be made"
+    return Finding(subject="folder", ok=True, text=f"{folder.path} ({holds})")
+
+
+async def _journal(app: App) -> Finding:
+    await app.journal.touch([])  # a write that changes nothing
+    problem = app.journal.take_warning()
+    return Finding(subject="journal", ok=not problem, text=problem or str(app.journal.path))

@@ -1,0 +1,112 @@
+"""What all commands have in common: options, the app opened and closed, errors as a line and an exit code.
+
+Data goes to stdout, talk to stderr; exit codes: 0 done, 1 failed, 2 bad usage, 3 no engine.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.cli import show
+from mcp_image_gen_local.domain.errors import (
+    EngineUnreachable,
+    ImageGenError,
+    InvalidRequest,
+    PromptUnknown,
+    SettingsInvalid,
+)
+from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.settings import load_settings
+from mcp_image_gen_local.storage import journal
+
+FAILED, BAD_USAGE, NO_ENGINE, INTERRUPTED = 1, 2, 3, 130  #: exit codes
+EXIT_CODES: dict[type[ImageGenError], int] = {
+    InvalidRequest: BAD_USAGE,
+    SettingsInvalid: BAD_USAGE,
+    EngineUnreachable: NO_ENGINE,
+}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes; each wins over its environment variable."""
+
+    engine: Annotated[str | None, Parameter(help="Engine that draws (IMAGE_GEN_ENGINE).")] = None
+    url: Annotated[str | None, Parameter(help="Where ComfyUI answers (COMFYUI_URL).")] = None
+    output_dir: Annotated[Path | None, Parameter(help="Folder for pictures (IMAGE_OUTPUT_DIR).")] = None
+    json: Annotated[bool, Parameter(help="Print JSON, also for errors.", negative="")] = False
+
+    def open(self) -> App:
+        """Return the app for these settings."""
+        return App(
+            load_settings(
+                IMAGE_GEN_ENGINE=self.engine,
+                COMFYUI_URL=self.url,
+                IMAGE_OUTPUT_DIR=self.output_dir,
+            )
+        )
+
+
+def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, tells_of_journal: bool = False) -> int:
+    """Open the app, do the work, close it; errors become a line on stderr and an exit code.
+
+    `tells_of_journal` is for work that says itself when the journal cannot be used: the log then does not.
+    """
+
+    async def session() -> int:
+        opened = common.open()
+        journal_log = logging.getLogger(journal.__name__)
+        if tells_of_journal:
+            journal_log.addFilter(_is_of_another_matter)
+        try:
+            return await work(opened)
+        finally:
+            await opened.aclose()
+            journal_log.removeFilter(_is_of_another_matter)
+
+    return guarded(lambda: asyncio.run(session()), as_json=common.json)
+
+
+def _is_of_another_matter(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("The job journal")
+
+
+def guarded(work: Callable[[], int], *, as_json: bool) -> int:
+    """Do the work and return its exit code, or that of the error that it raised."""
+    try:
+        return work()
+    except ImageGenError as error:
+        if as_json:
+            print(json.dumps({"status": _status_of(error), "error": error.to_dict()}))
+        else:
+            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/] {show.escape(str(error))}")
+        return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _status_of(error: ImageGenError) -> JobStatus:
+    return JobStatus.UNKNOWN if isinstance(error, PromptUnknown) else JobStatus.FAILED
+
+
+def report(job: Job, *, as_json: bool) -> int:
+    """Print what became of the job; return the exit code."""
+    if as_json:
+        print(json.dumps(show.facts(job)))
+    else:
+        show.outcome(job)
+    return 0 if job.status is JobStatus.DONE else FAILED

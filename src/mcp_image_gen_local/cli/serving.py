@@ -1,0 +1,129 @@
+"""Serving MCP: over stdio by default, over HTTP on request."""
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from mcp_image_gen_local.domain.errors import ImageGenError, SettingsInvalid
+from mcp_image_gen_local.settings import LogLevel, Settings, load_settings
+
+if TYPE_CHECKING:
+    from mcp_image_gen_local.app import App
+
+FAILED, BAD_USAGE = 1, 2  #: exit codes
+GRACE_SECONDS = 2.0  #: for calls to take their jobs back after Ctrl-C
+
+
+def serve_stdio() -> int:
+    """Serve on stdin and stdout until stdin closes; return the exit code."""
+    try:
+        settings = load_settings()
+        start_logging(settings)
+        from mcp_image_gen_local.app import App
+        from mcp_image_gen_local.server import build_server  # a second's import; errors above come first
+
+        app = App(settings)
+        server = build_server(settings, app)
+    except ImageGenError as error:
+        print(f"mcp-image-gen: {error}", file=sys.stderr)
+        return BAD_USAGE
+    _spare_collector()
+    serving = server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))
+    asyncio.run(_until_interrupted(serving, app))
+    return 0
+
+
+def _spare_collector() -> None:
+    """Take what is loaded now out of the garbage collector's sight: it lives as long as the process.
+
+    Else each full collection looks at a hundred thousand objects of the libraries, and nothing answers for 30 to 90 ms.
+    """
+    gc.freeze()
+
+
+async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> None:
+    """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open."""
+    task = asyncio.ensure_future(serving)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
+        app.interrupted = True
+        task.cancel()
+        await asyncio.wait({task}, timeout=GRACE_SECONDS)
+        os._exit(0)  # the thread that reads stdin cannot be stopped, and a usual exit would wait for it
+
+
+def serve_http(settings: Settings, *, host: str, port: int) -> int:
+    """Serve streamable HTTP at http://{host}:{port}/mcp until Ctrl-C; return the exit code.
+
+    Raises:
+        SettingsInvalid: the host is reachable from other machines and no token is set.
+    """
+    loopback = is_loopback(host)
+    if not loopback and settings.http_token is None:
+        raise SettingsInvalid(
+            f"--host {host} can be reached from other machines, and no token protects it.",
+            hint="Set IMAGE_GEN_HTTP_TOKEN to a long random text, or leave --host out to stay on this machine.",
+        )
+    start_logging(settings)
+    from mcp_image_gen_local.server import build_server  # see serve_stdio
+
+    server = build_server(settings)
+    if settings.http_token:
+        from fastmcp.server.auth import StaticTokenVerifier  # only wanted here
+
+        token = settings.http_token.get_secret_value()
+        server.auth = StaticTokenVerifier(tokens={token: {"client_id": "mcp-image-gen", "scopes": []}})
+    _spare_collector()
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving MCP at http://{shown}:{port}/mcp (Ctrl-C ends)", file=sys.stderr)
+    try:
+        asyncio.run(
+            server.run_async(
+                "http",
+                show_banner=False,
+                host=host,
+                port=port,
+                log_level=_framework_level(settings),
+                uvicorn_config={"log_config": None},  # its own would send the access log to stdout
+                # FastMCP's own default is off: any web page could then talk to the server by DNS rebinding. Beyond
+                # loopback the names under which this machine is known are not ours to guess; the token guards.
+                host_origin_protection="auto" if loopback else False,
+            )
+        )
+    except KeyboardInterrupt:
+        return 0
+    except SystemExit:  # uvicorn has logged why: mostly a port that is taken; its own code 3 is our "no engine"
+        return FAILED
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _framework_level(settings: Settings) -> LogLevel:
+    """Return FastMCP's log level: at debug it would write prompts into the log."""
+    return "info" if settings.log_level == "debug" else settings.log_level
+
+
+def start_logging(settings: Settings) -> None:
+    """Send our log to stderr; stdout belongs to the protocol."""
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("httpx2", "httpcore2", "mcp", "PIL"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,0 +1,121 @@
+"""What the terminal shows: a progress bar and talk on stderr, data on stdout."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mcp_image_gen_local.domain.errors import InvalidRequest, OutputNotWritable
+from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.jobs import JobRunner
+
+__all__ = ["check_target", "escape", "facts", "follow", "models", "move", "notes", "outcome"]
+
+talk = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+async def follow(runner: JobRunner, prompt_id: str, *, seconds: float) -> Job:
+    """Show a progress bar until the job has ended or the seconds are over; return the job."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bars:
+        bar = bars.add_task("sending the job", total=None)
+        async for job in runner.watch(prompt_id, seconds=seconds, heartbeat=1.0):
+            if job.progress:
+                bars.update(
+                    bar, description=job.progress.describe(), completed=job.progress.step, total=job.progress.steps
+                )
+    return job
+
+
+def check_target(output: Path, count: int, *, overwrite: bool) -> None:
+    """Refuse an --output that could not be written, before anything is drawn.
+
+    Raises:
+        InvalidRequest: not a .png, in a folder that is not there, or one of the `count` files exists.
+    """
+    if output.suffix.lower() != ".png":
+        raise InvalidRequest(f"--output {output} does not end in .png.", hint="Pictures are written as PNG.")
+    if not output.absolute().parent.is_dir():
+        raise InvalidRequest(f"The folder {output.absolute().parent} does not exist.", hint="Make it first.")
+    for target in _targets(output, count):
+        if target.is_dir():
+            raise InvalidRequest(f"{target} is a folder.", hint="Choose another name.")
+        if target.exists() and not overwrite:
+            raise InvalidRequest(f"{target} exists.", hint="Choose another name, or add --overwrite.")
+
+
+def _targets(output: Path, count: int) -> list[Path]:
+    """Return FILE, FILE-2, FILE-3 ..."""
+    first = output.absolute()
+    return [first, *(first.with_stem(f"{first.stem}-{number}") for number in range(2, count + 1))]
+
+
+def move(job: Job, output: Path) -> Job:
+    """Move the pictures to `output`, further ones of a batch to output-2, output-3 ...; return the job with new paths.
+
+    Raises:
+        OutputNotWritable: a picture could not be moved; it stays where it was saved.
+    """
+    images = []
+    for image, target in zip(job.images, _targets(output, len(job.images)), strict=True):
+        try:
+            shutil.move(image.path, target)
+        except OSError as error:
+            raise OutputNotWritable(
+                f"Cannot write {target}: {error.strerror or error}.", hint=f"The picture is saved at {image.path}."
+            ) from error
+        images.append(replace(image, path=target))
+    return replace(job, images=tuple(images))
+
+
+def facts(job: Job) -> dict[str, Any]:
+    """Return the job for --json."""
+    known: dict[str, Any] = {"status": job.status, "prompt_id": job.prompt_id, "seconds": round(job.seconds, 2)}
+    if job.images:
+        known |= job.images[0].to_dict()
+        known["images"] = [image.to_dict() for image in job.images]
+    if job.plan:
+        known["model"] = job.plan.model
+    if job.error:
+        known["error"] = job.error.to_dict()
+    return {**known, "engine": job.engine, "notes": list(job.notes)}
+
+
+def outcome(job: Job) -> None:
+    """Print the paths on stdout and the rest on stderr."""
+    for image in job.images:
+        print(image.path)
+    notes(job)
+    for image in job.images:
+        if image.uniform:
+            talk.print(f"[yellow]Note:[/] {escape(image.path.name)} has one colour only; the VAE may have overflowed.")
+    if job.status is JobStatus.DONE:
+        seed = job.images[0].seed
+        model = job.plan.model if job.plan else job.engine
+        talk.print(f"{escape(model)}, seed {seed}, {job.seconds:.1f} s")
+    else:
+        state = job.progress.describe() if job.progress and not job.status.is_final else ""
+        talk.print(f"{job.status}: {escape(str(job.error or state))}")
+
+
+def notes(job: Job) -> None:
+    """Print on stderr what the reader must know of the job."""
+    for note in job.notes:
+        talk.print(f"[yellow]Note:[/] {escape(note)}")
+
+
+def models(catalog: ModelCatalog) -> None:
+    """Print a table of models on stdout, never cut, and the files of every role on stderr."""
+    longest = max(len(m.name) for m in catalog.models)
+    print(f"{'MODEL':{longest}}  {'FAMILY':13}  STEPS  CFG  SIZE       READY")
+    for m in catalog.models:
+        ready = "yes" if m.ready else f"no; missing: {'; '.join(m.missing)}"
+        size = f"{m.width}x{m.height}"
+        print(f"{m.name:{longest}}  {m.family:13}  {m.steps:5}  {m.cfg:3g}  {size:9}  {ready}")
+    for role, names in catalog.files.items():
+        talk.print(f"{role}: {escape(', '.join(names) or 'none')}")

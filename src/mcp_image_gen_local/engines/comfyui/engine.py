@@ -1,0 +1,273 @@
+"""The ComfyUI engine: its parts put together behind the `Engine` contract."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import httpx2
+
+from mcp_image_gen_local.domain.errors import (
+    GenerationFailed,
+    GenerationLost,
+    ImageGenError,
+)
+from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.domain.job import Plan, Progress
+from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.domain.request import GenerationRequest, draw_seed
+from mcp_image_gen_local.engines.comfyui import graph as graphs
+from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen_local.engines.comfyui.events import (
+    Outcome,
+    graph_of,
+    parse_history,
+    pick_images,
+    queue_items,
+)
+from mcp_image_gen_local.engines.comfyui.failures import rejection
+from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL
+from mcp_image_gen_local.engines.comfyui.follow import Follower
+from mcp_image_gen_local.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
+from mcp_image_gen_local.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
+from mcp_image_gen_local.engines.comfyui.planning import size_of, values_for
+from mcp_image_gen_local.engines.comfyui.queueing import send, withdraw
+from mcp_image_gen_local.engines.comfyui.socket import EventStream
+from mcp_image_gen_local.engines.comfyui.version import check_version, too_old, version_of
+from mcp_image_gen_local.settings import Settings
+
+QUEUE = ("queue_running", "queue_pending")
+OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
+PNG_END = b"IEND\xaeB`\x82"
+MAX_FILES = 16  #: of one job, the largest batch_size
+UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
+
+
+class ComfyUIEngine:
+    """Draws with a ComfyUI server."""
+
+    name = "comfyui"
+
+    def __init__(self, settings: Settings) -> None:
+        self._default_model = settings.model
+        self._client = ComfyUIClient(settings.comfyui_url, settings.engine_headers)
+        self._stream = EventStream(self._client.http, settings.comfyui_url)
+        self.url = self._client.url
+        self._classes: dict[str, NodeInfo] = {}
+        self._graphs: dict[str, Mapping[str, Any]] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._sending: set[str] = set()  #: prompts that may not have reached ComfyUI yet
+        self._repeated: set[str] = set()  #: prompts that were sent twice
+
+    async def plan(self, request: GenerationRequest) -> Plan:
+        """Choose the workflow that the server has the files for, fill it, and hold it against the server."""
+        try:
+            return await self._plan(request)
+        except ImageGenError:
+            if not self._classes:
+                raise
+            self._classes.clear()  # the files may have changed since we asked
+            return await self._plan(request)
+
+    async def _plan(self, request: GenerationRequest) -> Plan:
+        choice = await self._choose(request.model or self._default_model)
+        graph = json.loads(
+            files(__package__).joinpath("workflows", choice.family.workflows[choice.role]).read_text("utf-8")
+        )
+        init_size = None
+        if request.init_image is not None:
+            init_size = await asyncio.to_thread(size_of, request.init_image)
+            name = f"{hashlib.sha256(request.init_image).hexdigest()[:20]}.png"
+            graph = graphs.begin_with_image(graph, await self._client.upload_image(request.init_image, name))
+            self._classes.pop("LoadImage", None)  # its list of files has just grown
+        seed = draw_seed() if request.seed is None else request.seed
+        values, notes = values_for(request, choice, seed=seed, default_model=self._default_model, init_size=init_size)
+        graph = graphs.bind(graph, values)
+        check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
+        return Plan(seed=seed, model=choice.file, settings=values, notes=notes, payload=graph)
+
+    async def _choose(self, name: str | None) -> Choice:
+        remembered = bool(self._classes)
+        choice = resolve(name, await self._inventory(PLANNING_ROLES))
+        if remembered and name is None and choice.family is not FLUX_SCHNELL:
+            self._classes.clear()  # the first wish may have been installed since we asked
+            choice = resolve(name, await self._inventory(PLANNING_ROLES))
+        return choice
+
+    async def submit(self, plan: Plan, prompt_id: str) -> None:
+        """Queue the graph, with the socket open so that no event is missed."""
+        # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file, and lets us find
+        # the file when ComfyUI is restarted before it tells its name.
+        graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"{OUTPUT_FOLDER}/{prompt_id}"})
+        self._graphs[prompt_id] = graph
+        self._sending.add(prompt_id)
+        try:
+            client_id = await self._stream.subscribe(prompt_id)
+            await self._queue(graph, prompt_id, client_id)
+        except BaseException:
+            await self._forget(prompt_id)
+            raise
+        finally:
+            self._sending.discard(prompt_id)
+
+    async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
+        sent = await send(self._client, graph, prompt_id, client_id)
+        if sent.repeated:
+            self._repeated.add(prompt_id)
+        if sent.reply is None:
+            return
+        reply, body = sent.reply, _json_of(sent.reply)
+        queued_as = body.get("prompt_id", prompt_id)
+        if queued_as != prompt_id:
+            await self.cancel(str(queued_as))
+            raise too_old(self.url, "it does not take the prompt_id that it is given")
+        if reply.status_code == 200 and not body.get("node_errors"):
+            return
+        self._classes.clear()  # the server has changed since the graph was checked
+        if reply.status_code == 200:
+            await self.cancel(prompt_id)  # it would draw a part of the graph and call that a success
+        raise rejection(reply.status_code, body)
+
+    async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
+        """Yield progress from socket and polls together; end when the pictures can be fetched."""
+        if prompt_id in self._outcomes:
+            return
+        follower = Follower(self._client, self._stream.inbox(prompt_id), prompt_id, self._graphs.get(prompt_id, {}))
+        try:
+            async for progress in follower.events():
+                yield progress
+            if follower.outcome:
+                self._outcomes[prompt_id] = follower.outcome
+        except GenerationLost:
+            if not await self._find_files(prompt_id):
+                raise
+        finally:
+            await self._forget(prompt_id)
+            if prompt_id in self._repeated:  # the copy that was taken for lost must not be drawn as well
+                self._repeated.discard(prompt_id)
+                with contextlib.suppress(ImageGenError):  # the picture is worth more
+                    await withdraw(self._client, prompt_id)
+
+    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Yield the pictures of every output node, saved ones before previews."""
+        outcome = self._outcomes.pop(prompt_id, None)
+        if outcome is None:
+            entry = await self._client.history(prompt_id)
+            outcome = parse_history(entry or {})
+        images = pick_images(outcome.outputs)
+        if not images:
+            raise GenerationFailed(
+                "ComfyUI finished without a picture.",
+                hint="The workflow needs a node that saves one, such as SaveImage.",
+            )
+        wanted = {index: image for index, image in enumerate(images) if index not in skip}
+        found = await asyncio.gather(*map(self._client.view, wanted.values()), return_exceptions=True)
+        failures = []
+        for (index, image), data in zip(wanted.items(), found, strict=True):
+            if isinstance(data, bytes):
+                yield EngineImage(data=data, source=self._client.view_url(image), index=index)
+            else:
+                failures.append(data)
+        if failures:
+            raise failures[0]
+
+    async def recall(self, prompt_id: str) -> Plan | None:
+        """Return what the graph in ComfyUI's queue or history tells of a job that this object does not follow."""
+        items = queue_items(await self._client.queue(), *QUEUE)
+        item: object = next((i for i in items if i[1] == prompt_id), None)
+        if item is None and (entry := await self._client.history(prompt_id)):
+            item = entry.get("prompt")
+        graph = graph_of(item)
+        if graph is None:
+            return UNTOLD if await self._find_files(prompt_id) else None
+        self._graphs[prompt_id] = graph
+        values = graphs.read(graph)
+        model = values.get("checkpoint") or values.get("diffusion_model") or "unknown"
+        return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
+
+    async def _find_files(self, prompt_id: str) -> bool:
+        """Look for pictures of a job that ComfyUI has forgotten: its files outlive its memory."""
+        found: list[dict[str, str]] = []
+        while len(found) < MAX_FILES:
+            image = {"filename": f"{prompt_id}_{len(found) + 1:05}_.png", "subfolder": OUTPUT_FOLDER, "type": "output"}
+            end = await self._client.view_end(image)
+            if end is None or not end.endswith(PNG_END):  # none, or ComfyUI was killed while it wrote
+                break
+            found.append(image)
+        if found:
+            self._outcomes[prompt_id] = Outcome(kind="success", outputs={"": {"images": found}})
+        return bool(found)
+
+    async def cancel(self, prompt_id: str) -> bool:
+        """Take the prompt from ComfyUI, and tell whoever follows it; one that is being sent may arrive yet."""
+        if not await withdraw(self._client, prompt_id):
+            return False
+        if prompt_id not in self._sending and not await self._client.history(prompt_id):
+            self._stream.tell_withdrawn(prompt_id)
+        return True
+
+    async def waiting(self) -> int:
+        """Return the length of ComfyUI's queue."""
+        return await self._client.queue_remaining()
+
+    async def models(self) -> ModelCatalog:
+        """Return what the server has now; nothing is remembered from earlier calls."""
+        self._classes.clear()
+        return catalog(await self._inventory(LOADERS))
+
+    async def check(self) -> str:
+        """Return version and devices.
+
+        Raises:
+            EngineUnreachable, EngineRefused, EngineAnswerUnusable: no answer, or ComfyUI is too old.
+        """
+        stats = await self._client.system_stats()
+        check_version(stats, self.url)
+        version, devices = version_of(stats) or "of unknown version", stats.get("devices") or []
+        shown = ", ".join(f"{d.get('name')} ({(d.get('vram_total') or 0) / 2**30:.0f} GiB)" for d in devices)
+        return f"ComfyUI {version} at {self.url}, on {shown or 'an unknown device'}"
+
+    async def aclose(self) -> None:
+        """Close the socket and all connections."""
+        await self._stream.aclose()
+        await self._client.aclose()
+
+    async def _inventory(self, roles: Iterable[str]) -> Inventory:
+        loaders = {role: LOADERS[role] for role in roles}
+        infos = await self._describe({class_type for class_type, _ in loaders.values()})
+        return {
+            role: options(input_specs(infos[class_type] or {}).get(name)) or ()
+            for role, (class_type, name) in loaders.items()
+        }
+
+    async def _describe(self, class_types: Iterable[str]) -> dict[str, NodeInfo | None]:
+        """Return the node classes' descriptions; known ones are not asked for again."""
+        found: dict[str, NodeInfo | None] = {c: self._classes.get(c) for c in class_types}
+        unknown = [c for c, info in found.items() if info is None]
+        infos = await asyncio.gather(*map(self._client.object_info, unknown))
+        for class_type, info in zip(unknown, infos, strict=True):
+            if info is not None:
+                found[class_type] = self._classes[class_type] = info
+        return found
+
+    async def _forget(self, prompt_id: str) -> None:
+        self._graphs.pop(prompt_id, None)
+        await self._stream.unsubscribe(prompt_id)
+
+
+def _graph_of(plan: Plan) -> Mapping[str, Any]:
+    if not isinstance(plan.payload, dict):
+        message = "a plan of another engine"
+        raise TypeError(message)
+    return plan.payload
+
+
+def _json_of(reply: httpx2.Response) -> dict[str, Any]:
+    try:
+        body = reply.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,191 @@
+"""Watching one prompt: the socket for speed, history and queue for certainty.
+
+Neither alone is safe. The socket can be deaf while it looks open; the history is empty before, during, and after a
+restart alike. So: events drive progress and the quick end, and whenever they are silent for a while, a poll decides.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mcp_image_gen_local.domain.errors import (
+    EngineAnswerUnusable,
+    EngineStalled,
+    EngineUnreachable,
+    GenerationCancelled,
+    GenerationFailed,
+    GenerationLost,
+)
+from mcp_image_gen_local.domain.job import JobStatus, Progress
+from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen_local.engines.comfyui.events import (
+    Disconnected,
+    Ended,
+    Event,
+    NodeOutput,
+    NodeRunning,
+    Outcome,
+    Preview,
+    QueueChanged,
+    Started,
+    Step,
+    Withdrawn,
+    parse_history,
+    pick_images,
+    queue_place,
+)
+from mcp_image_gen_local.engines.comfyui.failures import execution_error
+from mcp_image_gen_local.engines.comfyui.graph import SAMPLERS
+from mcp_image_gen_local.engines.comfyui.socket import Inbox
+
+POLL_SECONDS = 1.0  #: silence after which history and queue are asked
+RECHECK_SECONDS = 0.2  #: until a prompt that seems absent is asked for again
+UNREACHABLE_SECONDS = 10.0  #: how long ComfyUI may be away before the job is given up
+STALLED_SECONDS = 120.0  #: how long it may take connections without an answer: reading a large model can block it
+HISTORY_DELAYS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  #: the history can lag behind execution_success
+
+#: Nodes that are done before anybody could read of them.
+QUICK = frozenset({"EmptySD3LatentImage", "EmptyLatentImage", "FluxGuidance", "SaveImage"})
+PHASES = {
+    "CheckpointLoaderSimple": "loading the model",
+    "UNETLoader": "loading the model",
+    "DualCLIPLoader": "loading the text encoders",
+    "VAELoader": "loading the VAE",
+    "CLIPTextEncode": "reading the prompt",
+    "VAEDecode": "decoding",
+}
+AWAY = "ComfyUI does not answer, waiting for it"
+WORKING = Progress(status=JobStatus.RUNNING, phase="working")
+
+
+class Follower:
+    """Follows one prompt to its end; `outcome` is set when `events` ends by itself."""
+
+    def __init__(self, client: ComfyUIClient, inbox: Inbox, prompt_id: str, graph: Mapping[str, Any]) -> None:
+        self._client = client
+        self._inbox = inbox
+        self._prompt_id = prompt_id
+        self._classes = {node_id: str(node.get("class_type")) for node_id, node in graph.items()}
+        self._outputs: dict[str, Any] = {}
+        self._absences = 0
+        self._restarted = False
+        self._silent_since: float | None = None
+        self._is_stalled = False
+        self._newest: Progress | None = None
+        self.outcome: Outcome | None = None
+
+    async def events(self) -> AsyncIterator[Progress]:
+        """Yield progress until the prompt has succeeded.
+
+        Raises:
+            GenerationFailed, OutOfMemory, GenerationCancelled, GenerationLost, EngineUnreachable.
+        """
+        while self.outcome is None:
+            event = await self._next_event()
+            progress = await self._poll() if event is None or isinstance(event, QueueChanged) else self._note(event)
+            if isinstance(event, Ended):
+                self.outcome = await self._confirm(event)
+            elif isinstance(event, Withdrawn):
+                self.outcome = Outcome(kind="interrupted")
+            if progress:
+                self._newest = progress
+                yield progress
+        if self.outcome.kind == "error":
+            raise execution_error(self.outcome.error)
+        if self.outcome.kind == "interrupted":
+            raise GenerationCancelled(
+                "The picture was interrupted at ComfyUI, by its Cancel button or another program.",
+                hint="Call again to draw it.",
+            )
+
+    async def _next_event(self) -> Event | None:
+        wait = RECHECK_SECONDS if self._absences else POLL_SECONDS
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                return await self._inbox.get()
+        return None
+
+    def _note(self, event: Event) -> Progress | None:
+        if not isinstance(event, Disconnected):
+            self._silent_since = None
+        match event:
+            case Started():
+                return Progress(status=JobStatus.RUNNING, phase="loading the model")
+            case NodeRunning(node_id) if self._classes.get(node_id) not in QUICK:
+                return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
+            case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
+                return Progress(status=JobStatus.RUNNING, phase="drawing", step=value, steps=maximum)
+            case Preview(image):
+                newest = self._newest or Progress(status=JobStatus.RUNNING, phase="drawing")
+                return replace(newest, status=JobStatus.RUNNING, queue_position=None, preview=image)
+            case NodeOutput(node_id, output):
+                self._outputs[node_id] = output
+            case Disconnected():
+                self._absences = 1  # ask at once: ComfyUI may have ended
+        return None
+
+    def _phase(self, node_id: str) -> str:
+        class_type = self._classes.get(node_id, "")
+        return "drawing" if class_type in SAMPLERS else PHASES.get(class_type, "working")
+
+    async def _confirm(self, event: Ended) -> Outcome | None:
+        """Return the outcome that the event announces, with its outputs; None if polling must find it."""
+        if event.kind == "error":
+            return Outcome(kind="error", error=event.detail)
+        if event.kind == "interrupted":
+            return Outcome(kind="interrupted")
+        if pick_images(self._outputs):
+            return Outcome(kind="success", outputs=self._outputs)
+        for delay in HISTORY_DELAYS:
+            await asyncio.sleep(delay)
+            try:
+                entry = await self._client.history(self._prompt_id)
+            except (EngineUnreachable, EngineAnswerUnusable):
+                return None
+            if entry:
+                return parse_history(entry)
+        raise GenerationFailed(
+            "ComfyUI says that the picture is finished, but neither names it nor keeps a history of it.",
+            hint="Look into ComfyUI's output folder, below mcp-image-gen.",
+        )
+
+    async def _poll(self) -> Progress | None:
+        try:
+            place = queue_place(await self._client.queue(), self._prompt_id)
+            entry = None if place is not None else await self._client.history(self._prompt_id)
+        except (EngineUnreachable, EngineAnswerUnusable) as error:
+            return self._away(error)  # a proxy before a ComfyUI that is starting answers, but not usably
+        self._silent_since = None
+        if entry:
+            self.outcome = parse_history(entry)
+            return None
+        if place is None:
+            self._count_absence()
+            return None
+        self._absences = 0
+        if place:
+            return Progress(status=JobStatus.QUEUED, phase="waiting in the queue", queue_position=place)
+        known = self._newest
+        return None if known and known.status is JobStatus.RUNNING and known.phase != AWAY else WORKING
+
+    def _away(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
+        now, is_stalled = time.monotonic(), isinstance(error, EngineStalled)
+        if self._silent_since is None or is_stalled is not self._is_stalled:
+            self._silent_since, self._is_stalled = now, is_stalled
+        if now - self._silent_since > (STALLED_SECONDS if is_stalled else UNREACHABLE_SECONDS):
+            raise error
+        self._restarted = self._restarted or not is_stalled
+        return Progress(status=JobStatus.RUNNING, phase=AWAY)
+
+    def _count_absence(self) -> None:
+        """Count an absence; two in a row, with a pause between, mean that ComfyUI forgot the prompt."""
+        self._absences += 1
+        if self._absences <= 2:
+            return
+        reason = "ComfyUI was restarted" if self._restarted else "its queue was cleared, or ComfyUI was restarted"
+        raise GenerationLost(
+            f"ComfyUI no longer knows the job {self._prompt_id}: {reason}.", hint="Call generate_image again."
+        )

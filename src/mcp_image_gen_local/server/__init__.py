@@ -1,0 +1,44 @@
+"""The MCP door; the only room that imports fastmcp."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastmcp import FastMCP
+
+from mcp_image_gen_local import __version__
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.server.cancellation import Cancellations
+from mcp_image_gen_local.server.errors import ArgumentErrors
+from mcp_image_gen_local.server.resources import register_resources
+from mcp_image_gen_local.server.tools import register_tools
+from mcp_image_gen_local.settings import Settings
+
+INSTRUCTIONS = (
+    "Draws images on the user's own hardware. Call generate_image; show the picture and tell its path and seed. "
+    "If it answers status 'running', call get_generation_status with the prompt_id."
+)
+
+
+def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
+    """Return the MCP server; nothing is contacted or read from disk before a tool is called or a resource read."""
+    app = app or App(settings)
+    cancellations = Cancellations()
+
+    @asynccontextmanager
+    async def lifespan(_: FastMCP[Any]) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await app.aclose()
+
+    server: FastMCP[Any] = FastMCP(
+        "mcp-image-gen",
+        INSTRUCTIONS,
+        version=__version__,
+        lifespan=lifespan,
+        middleware=[ArgumentErrors(), cancellations],
+    )
+    register_tools(server, app, cancellations)
+    register_resources(server, app)
+    return server

@@ -1,0 +1,198 @@
+"""What a tool says: one line of JSON for programs, a sentence or two for readers, then pictures and links.
+
+Never structured content beside a picture: several clients then drop the picture.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from fastmcp.tools import ToolResult
+from fastmcp.utilities.types import Image
+from mcp.types import Annotations, ContentBlock, ResourceLink, TextContent
+
+from mcp_image_gen_local.domain.engine import Engine
+from mcp_image_gen_local.domain.image import SavedImage
+from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.settings import Settings
+from mcp_image_gen_local.storage.images import OutputFolder
+from mcp_image_gen_local.storage.previews import TEXT_BYTES, Preview, render
+
+MAX_NAMES = 40  #: file names listed of one role; the command line lists all
+MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
+
+
+async def of_job(job: Job, settings: Settings) -> ToolResult:
+    """Return the answer for a job as it stands, with its pictures once it is done."""
+    if job.status is not JobStatus.DONE:
+        answer = _text(_unfinished(job), _what_next(job))
+        return answer if job.status.is_final else _with_preview(answer, job, settings)
+    previews = await asyncio.to_thread(
+        render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
+    )
+    blocks: list[ContentBlock] = [
+        TextContent(type="text", text=_lines(_finished(job), _story(job, previews, settings)))
+    ]
+    blocks += [_inline(preview) for preview in previews if preview]
+    blocks += [_link(image) for image in job.images]
+    return ToolResult(content=blocks)
+
+
+async def of_cancel(job: Job, settings: Settings) -> ToolResult:
+    """Return the answer to a cancel: how the job stands now, which may be done, with its picture."""
+    if job.status.is_final:
+        return await of_job(job, settings)
+    story = job.untold or (
+        "The engine has been told and has not let go of it yet: it stops at the end of the step, or of the model load, "
+        "that it is in."
+    )
+    see = f'Call get_generation_status(prompt_id="{job.prompt_id}") to see it end.'
+    return _text(_unfinished(job), f"{story} {see}")
+
+
+def _finished(job: Job) -> dict[str, Any]:
+    first, *others = job.images
+    facts = {
+        "status": job.status,
+        "prompt_id": job.prompt_id,
+        **first.to_dict(),
+        "model": job.plan.model if job.plan else None,
+        "engine": job.engine,
+        "seconds": round(job.seconds, 2),
+    }
+    return {**facts, "images": [image.to_dict() for image in job.images]} if others else facts
+
+
+def _unfinished(job: Job) -> dict[str, Any]:
+    facts: dict[str, Any] = {"status": job.status, "prompt_id": job.prompt_id}
+    if job.plan:
+        facts["seed"] = job.plan.seed
+    if job.progress and not job.status.is_final:
+        p = job.progress
+        facts |= {"progress": p.describe(), "step": p.step, "steps": p.steps, "queue_position": p.queue_position}
+    if job.error:
+        facts["error"] = job.error.to_dict()
+    facts["seconds"] = round(job.seconds, 2)
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _what_next(job: Job) -> str:
+    if job.error:
+        return str(job.error)
+    return (
+        f"Not finished after {job.seconds:.0f} s; the job goes on. "
+        f'Call get_generation_status(prompt_id="{job.prompt_id}") to wait for the picture.'
+    )
+
+
+def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
+    """Return the sentences for the reader of a finished job."""
+    many = len(job.images) > 1
+    sentences = [f"Saved {len(job.images)} pictures." if many else f"Saved to {job.images[0].path}."]
+    if job.images[0].seed is not None:
+        whole = f" with batch_size {len(job.images)}" if many else ""
+        sentences.append(f"Seed {job.images[0].seed}{whole} draws {'them' if many else 'it'} again.")
+    sentences += job.notes
+    if any(image.uniform for image in job.images):
+        sentences.append(
+            "Warning: the picture has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
+            "start ComfyUI with --fp32-vae, or draw with another seed."
+        )
+    if settings.inline_format != "none" and None in previews:
+        sentences.append("Not every picture fits into this answer; open the file to see it.")
+    scaled = next(
+        (p for p, i in zip(previews, job.images, strict=True) if p and (p.width, p.height) != (i.width, i.height)), None
+    )
+    if scaled:
+        sentences.append(f"The inline picture is scaled to {scaled.width}x{scaled.height}; the file is full size.")
+    return " ".join(sentences)
+
+
+def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:
+    """Add the picture as far as it is drawn, where the engine shows it."""
+    preview = job.progress.preview if job.progress else None
+    fits = preview and (len(preview) + 2) // 3 * 4 + TEXT_BYTES <= settings.inline_max_bytes
+    if preview and fits and settings.inline_format != "none":
+        kind = "png" if preview.startswith(b"\x89PNG") else "jpeg"
+        answer.content.append(Image(data=preview, format=kind).to_image_content())
+    return answer
+
+
+def _inline(preview: Preview) -> ContentBlock:
+    image = Image(data=preview.data, format=preview.mime_type.removeprefix("image/"))
+    return image.to_image_content(annotations=Annotations(audience=["user", "assistant"]))
+
+
+def _link(image: SavedImage) -> ContentBlock:
+    return ResourceLink(
+        type="resource_link",
+        uri=image.path.as_uri(),
+        name=image.path.name,
+        mime_type=image.mime_type,
+        size=image.size_bytes,
+        annotations=Annotations(audience=["user"]),  # for the model it would be the same picture twice
+    )
+
+
+def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
+    """Return the models, flux1-schnell first, and the files of every role."""
+    shown = catalog.models[:MAX_NAMES]
+    files = {role: list(names[:MAX_NAMES]) for role, names in catalog.files.items() if names}
+    cut = {role: len(names) - MAX_NAMES for role, names in catalog.files.items() if len(names) > MAX_NAMES}
+    facts = {"engine": engine.name, "models": [m.to_dict() for m in shown], "files": files}
+    ready = [m.name for m in catalog.models if m.ready]
+    sentences = [f"Ready to draw: {', '.join(ready[:MAX_NAMES])}." if ready else "No model is ready to draw."]
+    first = catalog.models[0]
+    if not first.ready:
+        sentences.append(f"{first.family} is not ready; missing: {'; '.join(first.missing)}.")
+    if cut:
+        rest = ", ".join(f"{count} more of role {role}" for role, count in cut.items())
+        sentences.append(f"Not listed: {rest}; `mcp-image-gen models` lists all.")
+    return _text(facts, " ".join(sentences))
+
+
+def of_folder(folder: OutputFolder) -> ToolResult:
+    """Return where pictures go."""
+    facts = {
+        "path": str(folder.path),
+        "exists": folder.exists,
+        "writable": folder.writable,
+        "images": folder.images,
+        "bytes": folder.size_bytes,
+    }
+    if not folder.writable:
+        story = "It cannot be written to: make it writable, or set IMAGE_OUTPUT_DIR to another folder."
+    elif not folder.exists:
+        story = "It does not exist yet; the first picture makes it."
+    else:
+        story = f"It holds {folder.summary}."
+    return _text(facts, story)
+
+
+def _text(facts: dict[str, Any], story: str) -> ToolResult:
+    return ToolResult(content=[TextContent(type="text", text=_lines(facts, story))])
+
+
+def _lines(facts: dict[str, Any], story: str) -> str:
+    return f"{json.dumps(facts, ensure_ascii=False)}\n{story}"
+
+
+def facts_in_full(job: Job) -> dict[str, Any]:
+    """Return what get_generation_status says of the job in its first line, and what was asked for, when, and notes."""
+    facts = _finished(job) if job.status is JobStatus.DONE else _unfinished(job)
+    return {**facts, "asked": job.asked, "created": job.begun.isoformat(timespec="seconds"), "notes": job.notes}
+
+
+def facts_in_short(job: Job) -> dict[str, Any]:
+    """Return what a list of jobs tells of one; None for what is not known, or not yet."""
+    return {
+        "prompt_id": job.prompt_id,
+        "status": job.status,
+        "created": job.begun.isoformat(timespec="seconds"),
+        "prompt": str((job.asked or {}).get("prompt", ""))[:MAX_PROMPT_SHOWN] or None,
+        "seed": job.plan.seed if job.plan else None,
+        "model": job.plan.model if job.plan else None,
+        "images": [{"path": str(i.path), "uri": f"image://{job.prompt_id}/{i.index}"} for i in job.images],
+        "error": job.error.code if job.error else None,
+    }

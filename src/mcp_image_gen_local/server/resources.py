@@ -1,0 +1,127 @@
+"""Pictures and jobs as resources: parse the address, ask the runner or the journal, hand over bytes or JSON."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import ResourceError
+from fastmcp.resources import ResourceContent, ResourceResult
+
+from mcp_image_gen_local.app import App
+from mcp_image_gen_local.domain.errors import ImageGenError, InvalidRequest, JournalUnusable, PictureGone
+from mcp_image_gen_local.domain.image import SavedImage
+from mcp_image_gen_local.domain.job import Job
+from mcp_image_gen_local.server import answers
+
+JSON = "application/json"
+RECENT_JOBS = 20
+FETCH_SECONDS = 5.0  #: for a picture that lies finished at the engine to be fetched and saved
+
+
+def register_resources(server: FastMCP[Any], app: App) -> None:
+    """Give the server its resources. Descriptions stand here, not in docstrings: parsing those slows the start."""
+
+    @server.resource(
+        "image://{prompt_id}/{index}",
+        name="image",
+        title="Picture",
+        description="A picture of a finished job at full size, as it lies on disk; index counts from 0.",
+        mime_type="image/png",
+    )
+    async def image(prompt_id: str, index: str) -> ResourceResult:
+        with resource_errors():
+            picture = _picture(await _finished(app, prompt_id), index)
+            data = await asyncio.to_thread(read_file, picture)
+        return ResourceResult([ResourceContent(data, mime_type=picture.mime_type)])
+
+    @server.resource(
+        "job://{prompt_id}",
+        name="job",
+        title="Job",
+        description="How a job stands now, what was asked for and what came of it.",
+        mime_type=JSON,
+    )
+    async def job(prompt_id: str) -> str:
+        with resource_errors():
+            return _json(answers.facts_in_full(await app.runner.find(prompt_id)))
+
+    @server.resource(
+        "jobs://recent",
+        name="recent_jobs",
+        title="Recent jobs",
+        description=f"The newest {RECENT_JOBS} jobs of all servers of this user, and where their pictures lie.",
+        mime_type=JSON,
+    )
+    async def recent_jobs() -> str:
+        with resource_errors():
+            jobs = await app.journal.recent(RECENT_JOBS)
+            if app.journal.problem:
+                raise JournalUnusable(app.journal.problem)
+        return _json([answers.facts_in_short(job) for job in jobs])
+
+
+@contextmanager
+def resource_errors() -> Iterator[None]:
+    """Turn every ImageGenError into a ResourceError: the only kind whose text reaches all clients."""
+    try:
+        yield
+    except ImageGenError as error:
+        raise ResourceError(str(error), log_level=logging.DEBUG) from error  # FastMCP adds a traceback to the log
+
+
+async def _finished(app: App, prompt_id: str) -> Job:
+    """Return the job with its pictures.
+
+    Raises:
+        PromptUnknown, EngineUnreachable: as the runner says.
+        InvalidRequest: it has not ended.
+        ImageGenError: it ended without a picture, and this is why.
+    """
+    job = await app.runner.find(prompt_id)
+    if not job.status.is_final:
+        job = [job async for job in app.runner.watch(prompt_id, seconds=FETCH_SECONDS)][-1]
+    if job.error:
+        raise job.error.anew()
+    if not job.status.is_final:
+        raise InvalidRequest(
+            f"The job {prompt_id} is {job.status}: it has no picture yet.",
+            hint=f'Call get_generation_status(prompt_id="{prompt_id}") to wait for it.',
+        )
+    return job
+
+
+def _picture(job: Job, index: str) -> SavedImage:
+    """Return the job's picture of that number.
+
+    Raises:
+        InvalidRequest: there is none of that number.
+    """
+    pictures = {str(image.index): image for image in job.images}
+    if index not in pictures:
+        raise InvalidRequest(
+            f"The job {job.prompt_id} has no picture {index[:20]!r}.", hint=f"It has: {', '.join(pictures)}."
+        )
+    return pictures[index]
+
+
+def read_file(picture: SavedImage) -> bytes:
+    """Return the file.
+
+    Raises:
+        PictureGone: it is not there, or may not be read.
+    """
+    try:
+        return picture.path.read_bytes()
+    except OSError as error:
+        raise PictureGone(
+            f"The picture {picture.path} cannot be read ({error.strerror or error}).",
+            hint="Call get_generation_status to have it fetched again, if the engine still has it.",
+        ) from error
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,192 @@
+"""Finished pictures on disk: whole files only, never over an older one."""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritable
+from mcp_image_gen_local.domain.image import EngineImage, SavedImage
+from mcp_image_gen_local.storage import png
+
+EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
+METADATA_KEYWORD = "mcp-image-gen"
+PART = ".part"  #: ending of a file that is being written
+#: A picture of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
+UNIFORM_BYTES_PER_PIXEL = 0.05
+NOTES_BYTES = 65_536  #: what the metadata may add to such a file
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFolder:
+    """What lies in the output folder."""
+
+    path: Path
+    exists: bool
+    writable: bool  #: for a folder that does not exist yet: it can be made
+    images: int
+    size_bytes: int
+
+    @property
+    def summary(self) -> str:
+        """What it holds, e.g. "1 picture, 2.1 MB"."""
+        return f"{self.images} {'picture' if self.images == 1 else 'pictures'}, {self.size_bytes / 1e6:.1f} MB"
+
+
+class ImageStore:
+    """The folder of finished pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self) -> None:
+        """Make the folder if need be and make sure that it can be written to.
+
+        Raises:
+            OutputNotWritable: it cannot be made or written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise self._not_writable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+    def save(
+        self, image: EngineImage, *, seed: int | None, provenance: Mapping[str, Any], stamp: int | None = None
+    ) -> SavedImage:
+        """Write the picture under a new name and return where it lies; `provenance` goes into a PNG's metadata.
+
+        `stamp`, in milliseconds since 1970, names the file; None means now. The same picture with the same stamp is
+        the same file, whoever saves it and however often.
+
+        Raises:
+            OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the picture.
+            GenerationFailed: the engine handed over something that is no picture.
+        """
+        data = image.data
+        kind, width, height, uniform = _inspect(image)
+        if png.is_png(data):
+            data = png.with_text(data, METADATA_KEYWORD, json.dumps(provenance, ensure_ascii=False, default=str))
+        try:
+            path = self._write(
+                data, stamp, f"{'random' if seed is None else seed}.{EXTENSIONS.get(kind, kind.lower())}"
+            )
+        except OSError as error:
+            raise self._not_writable(error, image.source) from error
+        return SavedImage(
+            path=path,
+            seed=seed,
+            width=width,
+            height=height,
+            size_bytes=len(data),
+            mime_type=f"image/{kind.lower()}",
+            index=image.index,
+            uniform=uniform,
+        )
+
+    def describe(self) -> OutputFolder:
+        """Return what lies in the folder; subfolders do not count."""
+        # os.path, as Path.exists raises where a folder may not be looked into
+        exists = os.path.isdir(self.folder)  # noqa: PTH112
+        nearest = next(p for p in (self.folder, *self.folder.parents) if os.path.exists(p))  # noqa: PTH110
+        sizes = list(self._sizes()) if exists else []
+        return OutputFolder(
+            path=self.folder,
+            exists=exists,
+            writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
+            images=len(sizes),
+            size_bytes=sum(sizes),
+        )
+
+    def _sizes(self) -> Iterator[int]:
+        """Yield the size of each picture; one that is deleted meanwhile, or may not be looked at, does not count."""
+        endings = tuple(f".{e}" for e in EXTENSIONS.values())
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.name.lower().endswith(endings) and entry.is_file():
+                        yield entry.stat().st_size
+
+    def _write(self, data: bytes, stamp: int | None, ending: str) -> Path:
+        """Write to `{timestamp}_{ending}` as a whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{uuid.uuid4().hex}{PART}"
+        try:
+            # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
+            # the engine has its own copy even then.
+            part.write_bytes(data)
+            return self._publish(part, data, stamp or time.time_ns() // 1_000_000, ending)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _publish(self, part: Path, data: bytes, stamp: int, ending: str) -> Path:
+        """Give the whole file its name, the next free one from `stamp` on; never over another picture."""
+        while True:
+            moment = datetime.fromtimestamp(stamp / 1000).astimezone()
+            path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{stamp % 1000:03d}_{ending}"
+            try:
+                _name_file(part, path)
+                return path
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):  # somebody has just deleted it
+                    if path.stat().st_size == len(data) and path.read_bytes() == data:
+                        return path  # saved before, by another process or by one that was killed then
+                stamp += 1
+
+    def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
+        full = error.errno in DISK_FULL
+        what = "The disk is full" if full else f"Cannot write to the output folder ({error.strerror or error})"
+        where = f" The picture is not lost: it stays at {source}" if source else ""
+        cure = "Free space" if full else "Make it writable, or set IMAGE_OUTPUT_DIR to another folder"
+        again = "then ask for its status to save it." if source else "then call again."
+        return OutputNotWritable(f"{what}: {self.folder}.{where}", hint=f"{cure}, {again}")
+
+
+def _name_file(part: Path, path: Path) -> None:
+    """Give the file its name.
+
+    Raises:
+        FileExistsError: something has that name.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        part.rename(path)
+
+
+def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:
+    """Return format, width, height, and whether all pixels are equal."""
+    from PIL import Image, UnidentifiedImageError  # slow to import; not needed to start
+
+    try:
+        with Image.open(io.BytesIO(image.data)) as picture:
+            width, height = picture.size
+            suspect = len(image.data) < width * height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES
+            uniform = suspect and _is_uniform(picture.convert("RGB").getextrema())
+            if picture.format == "PNG" and not png.is_png(image.data):
+                message = "a PNG without its end"
+                raise OSError(message)
+            return picture.format or "PNG", width, height, uniform
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise GenerationFailed(
+            f"The engine handed over a file that is no whole picture ({len(image.data)} bytes).",
+            hint=f"It lies at {image.source}",
+        ) from error
+
+
+def _is_uniform(extrema: Any) -> bool:
+    return all(low == high for low, high in extrema)
