@@ -1,1 +1,1 @@
-"""Measurements: what this server adds to a picture, beside a bare FastMCP server in the same run."""
+"""Measurements: what this server adds to an image, beside a bare FastMCP server in the same run."""

@@ -4,7 +4,7 @@
     python -m bench load [--jobs 1000] [--parallel 20] [--step-seconds 0.0125] [--trace]
     python -m bench [--rounds 15] faults
 
-The first measures what this server adds to one picture (bench/overhead.py), the second what many pictures do to the
+The first measures what this server adds to one image (bench/overhead.py), the second what many images do to the
 server (bench/load.py), the third what a broken WebSocket and a restart of ComfyUI cost (bench/faults.py).
 """
 
@@ -20,8 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement (default: 15)")
     commands = parser.add_subparsers(dest="command", metavar="load|faults")
-    more = commands.add_parser("load", help="many pictures through one server")
-    more.add_argument("--jobs", type=int, default=1000, help="pictures in all (default: 1000)")
+    more = commands.add_parser("load", help="many images through one server")
+    more.add_argument("--jobs", type=int, default=1000, help="images in all (default: 1000)")
     more.add_argument("--parallel", type=int, default=20, help="calls in flight at a time (default: 20)")
     more.add_argument(
         "--step-seconds",

@@ -1,6 +1,6 @@
-"""The test ComfyUI in a process of its own: photo-like pictures, and a line of JSON for what happened when.
+"""The test ComfyUI in a process of its own: photo-like images, and a line of JSON for what happened when.
 
-Times are of the system's monotonic clock, which all processes share. With --load it draws a picture of noise for each
+Times are of the system's monotonic clock, which all processes share. With --load it generates a noise image for each
 seed, as quickly as it can, tells nothing and forgets everything soon.
 """
 
@@ -22,13 +22,13 @@ from tests.comfyui_state import Files
 def photo(width: int, height: int) -> bytes:
     """Return a PNG that compresses like a photograph, 2 bytes a pixel: shapes, detail at several scales, grain."""
     rnd, side = random.Random(1), max(width, height, 1024)
-    picture = Image.new("RGB", (side, side))
+    image = Image.new("RGB", (side, side))
     for cells, weight in ((8, 0.5), (32, 0.3), (128, 0.3), (512, 0.3)):
         noise = Image.frombytes("RGB", (cells, cells), rnd.randbytes(cells * cells * 3))
-        picture = Image.blend(picture, noise.resize((side, side), Image.Resampling.BICUBIC), weight)
+        image = Image.blend(image, noise.resize((side, side), Image.Resampling.BICUBIC), weight)
     grain = Image.merge("RGB", [Image.effect_noise((side, side), 18)] * 3)
     buffer = io.BytesIO()
-    Image.blend(picture, grain, 0.12).crop((0, 0, width, height)).save(buffer, "PNG", compress_level=4)
+    Image.blend(image, grain, 0.12).crop((0, 0, width, height)).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
@@ -48,11 +48,11 @@ STEP_SECONDS = 0.02  #: quicker than any GPU, slow enough that one step's messag
 
 
 class ToldFiles(Files):
-    """Tells when a picture is written: from then on the job is done, and what follows is our time."""
+    """Tells when an image is written: from then on the job is done, and what follows is our time."""
 
     def save(self, kind: str, prefix: str, data: bytes) -> str:
         name = super().save(kind, prefix, data)
-        tell("drawn", bytes=len(data))
+        tell("generated", bytes=len(data))
         return name
 
 
@@ -72,7 +72,7 @@ class Forgetful(list):
 
 
 class FewFiles(Files):
-    """Keeps the newest pictures, more than calls are in flight."""
+    """Keeps the newest images, more than calls are in flight."""
 
     def save(self, kind: str, prefix: str, data: bytes) -> str:
         folder = self.folder(kind)
@@ -84,14 +84,14 @@ class FewFiles(Files):
 def telling() -> ComfyUIServer:
     for side in (1024, 512):
         photo(side, side)
-    server = ComfyUIServer(picture=lambda width, height, *_: photo(width, height), step_seconds=STEP_SECONDS)
+    server = ComfyUIServer(image=lambda width, height, *_: photo(width, height), step_seconds=STEP_SECONDS)
     server.requests = Requests()
     server.files = ToldFiles()
     return server
 
 
 def forgetful(step_seconds: float) -> ComfyUIServer:
-    server = ComfyUIServer(picture=lambda *what: noise(*what[:3]), step_seconds=step_seconds)
+    server = ComfyUIServer(image=lambda *what: noise(*what[:3]), step_seconds=step_seconds)
     server.requests, server.prompts = Forgetful(), Forgetful()
     server.files = FewFiles()
     return server
@@ -99,7 +99,7 @@ def forgetful(step_seconds: float) -> ComfyUIServer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--load", type=float, metavar="SECONDS", help="draw noise, one step in so many seconds")
+    parser.add_argument("--load", type=float, metavar="SECONDS", help="generate noise, one step in so many seconds")
     load = parser.parse_args().load
     sys.setswitchinterval(0.0005)  # its worker must not keep its own event loop waiting: that time is not ours
     with telling() if load is None else forgetful(load) as server:

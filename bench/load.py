@@ -1,4 +1,4 @@
-"""Many pictures through one server: does every caller get its own, does it stay small, does it answer meanwhile?
+"""Many images through one server: does every caller get its own, does it stay small, does it answer meanwhile?
 
 One server process over stdio, the test ComfyUI in another one, a fixed number of calls in flight until all are done,
 and tools/list twice a second. After 100 jobs and after the last one the server is left in peace and measured at rest;
@@ -26,7 +26,7 @@ from bench.stdio import Server, in_folder, spawn
 from bench.table import Row, table
 
 SIDE = 256  #: pixels
-STEP_SECONDS = 0.0125  #: of the test ComfyUI unless told: a picture of 4 steps takes 50 ms, quicker than any GPU
+STEP_SECONDS = 0.0125  #: of the test ComfyUI unless told: an image of 4 steps takes 50 ms, quicker than any GPU
 WARM_UP = 100  #: jobs after which the server has what it needs
 EVERY = 50  #: jobs between two samples
 PAUSE = 0.5  #: seconds between two tools/list
@@ -38,7 +38,7 @@ LINES = 12  #: told of what grew most
 
 
 def measure(folder: str, jobs: int, parallel: int, *, step_seconds: float, trace: bool) -> dict[str, Any]:
-    """Return what was seen, with calls that wait for their picture and with calls that end with a handle."""
+    """Return what was seen, with calls that wait for their image and with calls that end with a handle."""
     with ComfyUI("--load", str(step_seconds)) as comfyui:
         variants = {"waiting": {}, "handles": {"IMAGE_GEN_WAIT_SECONDS": "0"}}
         return {
@@ -55,14 +55,14 @@ def run(comfyui: ComfyUI, folder: str, jobs: int, parallel: int, trace: bool, mo
     with spawn(*(("-X", "tracemalloc") if trace else ()), "-m", "bench.inside", **settings) as server:
         load = Load(server, window, parallel)
         spent = comfyui.cpu_seconds()
-        load.draw(min(WARM_UP, jobs))
+        load.generate(min(WARM_UP, jobs))
         early, early_objects, early_bytes = load.at_rest(trace=trace)
-        load.draw(max(0, jobs - WARM_UP))
+        load.generate(max(0, jobs - WARM_UP))
         late, late_objects, late_bytes = load.at_rest(trace=trace)
         with asked_meanwhile(server) as quiet:
             time.sleep(20 * PAUSE)
         return {
-            "own_pictures": len(load.pictures),
+            "own_images": len(load.images),
             "wrong": load.wrong,
             "jobs_per_second": jobs / load.seconds,
             "server_cpu_ms_per_job": 1e3 * late["cpu_seconds"] / jobs,
@@ -83,29 +83,29 @@ class Load:
 
     def __init__(self, server: Server, window: Window, parallel: int) -> None:
         self.server, self.window, self.parallel = server, window, parallel
-        self.pictures: dict[Path, int] = {}  #: file -> seed
+        self.images: dict[Path, int] = {}  #: file -> seed
         self.wrong: list[str] = []
         self.tools_list: list[float] = []
         self.samples: list[dict[str, Any]] = []
         self.seconds = 0.0
-        self._drawn = 0
+        self._generated = 0
         server.call("tools/list")  # the first request of a process loads much, and must be over before the first look
         window.ask("tasks")  # searches for the event loop, once
         window.ask("objects")  # the first look costs memory that is not given back
 
-    def draw(self, jobs: int) -> None:
-        """Draw so many pictures, `parallel` at a time."""
+    def generate(self, jobs: int) -> None:
+        """Generate so many images, `parallel` at a time."""
         begun = time.monotonic()
         with ThreadPoolExecutor(self.parallel) as callers, asked_meanwhile(self.server) as seconds:
-            for _ in callers.map(self._draw_one, range(self._drawn, self._drawn + jobs)):
-                self._drawn += 1
-                if self._drawn % EVERY == 0:
+            for _ in callers.map(self._generate_one, range(self._generated, self._generated + jobs)):
+                self._generated += 1
+                if self._generated % EVERY == 0:
                     self.samples.append(self._sample())
         self.seconds += time.monotonic() - begun
         self.tools_list += seconds
 
-    def _draw_one(self, seed: int) -> None:
-        prompt = f"picture {seed}"
+    def _generate_one(self, seed: int) -> None:
+        prompt = f"image {seed}"
         wanted = {"prompt": prompt, "seed": seed, "width": SIDE, "height": SIDE}
         answer = self._tool("generate_image", wanted, progress_token=f"progress-{seed}")
         while (facts := facts_of(answer))["status"] in ("queued", "running"):
@@ -114,7 +114,7 @@ class Load:
         if problem := what_is_wrong(answer, prompt, seed):
             self.wrong.append(f"{prompt}: {problem}")
         else:
-            self.pictures[Path(facts["path"])] = seed
+            self.images[Path(facts["path"])] = seed
 
     def _tool(self, name: str, arguments: dict[str, Any], progress_token: str | None = None) -> dict[str, Any]:
         params = {"name": name, "arguments": arguments}
@@ -129,7 +129,7 @@ class Load:
             rss.append(self.server.rss_bytes() / 1e6)
             time.sleep(0.01)
         return {
-            "jobs": self._drawn,
+            "jobs": self._generated,
             "rss_mb": statistics.median(rss),
             "descriptors": self.server.descriptors(),
             "threads": self.server.usage.num_threads(),
@@ -183,21 +183,21 @@ def facts_of(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def what_is_wrong(answer: dict[str, Any], prompt: str, seed: int) -> str:
-    """Return why this is no answer with the caller's own picture; empty if it is one."""
+    """Return why this is no answer with the caller's own image; empty if it is one."""
     facts = facts_of(answer)
     if facts["status"] != "done" or facts["seed"] != seed:
         return str(facts)[:300]
-    with Image.open(facts["path"]) as picture:
-        origin = json.loads(picture.info["mcp-image-gen"])
-        pixels = picture.tobytes()
+    with Image.open(facts["path"]) as image:
+        origin = json.loads(image.info["mcp-image-gen"])
+        pixels = image.tobytes()
     if (origin["prompt_id"], origin["prompt"]) != (facts["prompt_id"], prompt):
         return f"its file {facts['path']} is of {origin}"
     with Image.open(io.BytesIO(noise(SIDE, SIDE, seed))) as expected:
         if pixels != expected.tobytes():
-            return f"its file {facts['path']} shows another picture"
+            return f"its file {facts['path']} shows another image"
     inline = next(block["data"] for block in answer["content"] if block["type"] == "image")
     with Image.open(io.BytesIO(base64.b64decode(inline))) as shown:
-        return "" if shown.tobytes() == pixels else "the picture in the answer is another one than the file"
+        return "" if shown.tobytes() == pixels else "the image in the answer is another one than the file"
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
@@ -241,7 +241,7 @@ def _rows(name: str, seen: dict[str, Any], jobs: int) -> list[Row]:
         return f"{early[what]} -> {late[what]} (at work up to {max((s[what] for s in work), default=0)})"
 
     return [
-        (f"{name}answers with their own picture", f"{seen['own_pictures']}", f"{jobs}"),
+        (f"{name}answers with their own image", f"{seen['own_images']}", f"{jobs}"),
         (
             f"{name}memory at rest, job {early['jobs']} -> the end",
             f"{early[memory]:.1f} -> {late[memory]:.1f} MB ({late[memory] - early[memory]:+.1f})",

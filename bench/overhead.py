@@ -1,6 +1,6 @@
-"""What this server adds to a picture.
+"""What this server adds to an image.
 
-(a) call to POST /prompt, (b) picture drawn to result at the client, (c) spawn to `initialize` answered, (d) memory,
+(a) call to POST /prompt, (b) image generated to result at the client, (c) spawn to `initialize` answered, (d) memory,
 (e) bytes of tools/list, (f) what an idle server does, (g) the built-in engine. (c) and (d) stand beside a bare FastMCP
 server with the same tools, started in turn in the same run.
 """
@@ -31,17 +31,17 @@ def overhead(comfyui: ComfyUI, folder: str, rounds: int, side: int, image_format
             reply = server.call("tools/call", {"name": "generate_image", "arguments": arguments})
             assert not reply.result.get("isError"), reply.result
             before.append(1e3 * (comfyui.wait("request", method="POST", path="/prompt")["time"] - reply.sent))
-            drawn = comfyui.wait("drawn")
-            after.append(1e3 * (reply.received - drawn["time"]))
+            generated = comfyui.wait("generated")
+            after.append(1e3 * (reply.received - generated["time"]))
     return {
-        "picture": f"{side}x{side}",
+        "image": f"{side}x{side}",
         "inline_format": image_format,
-        "png_bytes": drawn["bytes"],
+        "png_bytes": generated["bytes"],
         "answer_bytes": reply.size,
         "call_to_prompt_ms": statistics.median(before[1:]),
         "call_to_prompt_first_ms": before[0],
-        "drawn_to_result_ms": statistics.median(after[1:]),
-        "drawn_to_result_best_ms": min(after[1:]),
+        "generated_to_result_ms": statistics.median(after[1:]),
+        "generated_to_result_best_ms": min(after[1:]),
     }
 
 
@@ -73,7 +73,7 @@ def footprint(rounds: int, scratch: Path) -> dict[str, Any]:
 
 
 def idle(comfyui: ComfyUI, folder: str) -> dict[str, Any]:
-    """Return what a server does that has drawn once and is asked for nothing more."""
+    """Return what a server does that has generated once and is asked for nothing more."""
     with spawn("-m", "mcp_image_gen_local", **in_folder(folder, COMFYUI_URL=comfyui.url)) as server:
         arguments = {"prompt": "x", "width": 64, "height": 64}
         server.call("tools/call", {"name": "generate_image", "arguments": arguments})
@@ -85,12 +85,12 @@ def idle(comfyui: ComfyUI, folder: str) -> dict[str, Any]:
             "idle_seconds": IDLE_SECONDS,
             "idle_requests": len(comfyui.drain()),
             "idle_cpu_seconds": server.cpu_seconds() - spent,
-            "rss_after_one_picture_mb": server.rss_bytes() / 1e6,
+            "rss_after_one_image_mb": server.rss_bytes() / 1e6,
         }
 
 
 def builtin(folder: str, rounds: int) -> dict[str, Any]:
-    """Return what one picture of the built-in engine takes, and the first one of a process from its start."""
+    """Return what one image of the built-in engine takes, and the first one of a process from its start."""
     with spawn("-m", "mcp_image_gen_local", **in_folder(folder, IMAGE_GEN_ENGINE="builtin")) as server:
         seconds = []
         for seed in range(rounds + 1):
@@ -99,9 +99,9 @@ def builtin(folder: str, rounds: int) -> dict[str, Any]:
             assert not reply.result.get("isError"), reply.result
             seconds.append(reply.seconds)
         return {
-            "first_picture_seconds": seconds[0],
+            "first_image_seconds": seconds[0],
             "start_seconds": server.start_seconds,
-            "picture_seconds": statistics.median(seconds[1:]),
+            "image_seconds": statistics.median(seconds[1:]),
             "rss_mb": server.rss_bytes() / 1e6,
         }
 
@@ -109,14 +109,14 @@ def builtin(folder: str, rounds: int) -> dict[str, Any]:
 def in_table(found: dict[str, Any]) -> str:
     rows = []
     for case in found["overhead"]:
-        name = f"{case['picture']}, inline {case['inline_format']}"
+        name = f"{case['image']}, inline {case['inline_format']}"
         rows.append((f"(a) call to POST /prompt, {name}", f"{case['call_to_prompt_ms']:.1f} ms", "10 ms"))
         target = {"1024x1024png": "80 ms", "1024x1024jpeg": "40 ms", "512x512png": "30 ms"}
         rows.append(
             (
-                f"(b) drawn to result, {name}",
-                f"{case['drawn_to_result_ms']:.1f} ms (best {case['drawn_to_result_best_ms']:.1f})",
-                target.get(case["picture"] + case["inline_format"], "-"),
+                f"(b) generated to result, {name}",
+                f"{case['generated_to_result_ms']:.1f} ms (best {case['generated_to_result_best_ms']:.1f})",
+                target.get(case["image"] + case["inline_format"], "-"),
             )
         )
     foot, rest = found["footprint"], found["idle"]
@@ -133,10 +133,10 @@ def in_table(found: dict[str, Any]) -> str:
     ]
     own = found["builtin"]
     rows += [
-        ("(g) built-in engine: one picture", f"{own['picture_seconds']:.2f} s", "2 s"),
+        ("(g) built-in engine: one image", f"{own['image_seconds']:.2f} s", "2 s"),
         (
-            "(g) built-in engine: start and first picture",
-            f"{own['start_seconds'] + own['first_picture_seconds']:.2f} s",
+            "(g) built-in engine: start and first image",
+            f"{own['start_seconds'] + own['first_image_seconds']:.2f} s",
             "4 s",
         ),
         ("(g) built-in engine: memory", f"{own['rss_mb']:.0f} MB", "400 MB"),

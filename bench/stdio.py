@@ -90,7 +90,7 @@ class Server:
 
 
 def in_folder(folder: str, **settings: str) -> dict[str, str]:
-    """Return the settings of a server that keeps its pictures and its journal in `folder`, not with the user's."""
+    """Return the settings of a server that keeps its images and its journal in `folder`, not with the user's."""
     return {"IMAGE_OUTPUT_DIR": folder, "IMAGE_GEN_STATE_DIR": f"{folder}/state", **settings}
 
 

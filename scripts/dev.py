@@ -1,9 +1,9 @@
 """Set-up and chores in one command each, on a machine that has only Python 3.11+ and git.
 
-    python3 scripts/dev.py draw "a red apple"     draw a picture (with your ComfyUI if COMFYUI_URL is set)
-    python3 scripts/dev.py test                   run all tests
-    python3 scripts/dev.py lint                   style, types, import contracts
-    python3 scripts/dev.py bench                  measure, against a bare FastMCP server
+    python3 scripts/dev.py generate "a red apple"   generate an image (with your ComfyUI if COMFYUI_URL is set)
+    python3 scripts/dev.py test                     run all tests
+    python3 scripts/dev.py lint                     style, types, import contracts
+    python3 scripts/dev.py bench                    measure, against a bare FastMCP server
 
 It uses uv when that is installed and a virtual environment of its own (.venv) either way.
 """
@@ -24,13 +24,14 @@ STAMP = VENV / ".installed"  # newer than pyproject.toml = nothing to install
 def main() -> int:
     """Run one chore; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chore", choices=["setup", "draw", "test", "lint", "bench"])
+    parser.add_argument("chore", choices=["setup", "generate", "draw", "test", "lint", "bench"])
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="passed on to the chore")
     given = parser.parse_args()
     if sys.version_info < (3, 11):
         parser.error(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
     set_up()
-    return {"setup": lambda _: 0, "draw": draw, "test": test, "lint": lint, "bench": bench}[given.chore](given.rest)
+    chores = {"generate": generate, "draw": generate, "test": test, "lint": lint, "bench": bench}  # draw: the old name
+    return chores[given.chore](given.rest) if given.chore in chores else 0
 
 
 def set_up() -> None:
@@ -52,8 +53,8 @@ def set_up() -> None:
     STAMP.touch()
 
 
-def draw(rest: list[str]) -> int:
-    """Draw one picture with the user's ComfyUI, or with the built-in engine when none is named."""
+def generate(rest: list[str]) -> int:
+    """Generate one image with the user's ComfyUI, or with the built-in engine when none is named."""
     if os.environ.get("COMFYUI_URL"):
         return run("-m", "mcp_image_gen_local", "generate", *(rest or ["a lighthouse at dusk"]))
     return run("-m", "mcp_image_gen_local", "generate", *(rest or ["a red apple"]), "--engine", "builtin")

@@ -36,8 +36,8 @@ class Answer:
         assert self.is_error, self.text
         return self.text
 
-    def picture(self, index: int = 0) -> Image.Image:
-        """The inline picture, decoded."""
-        picture = Image.open(io.BytesIO(base64.b64decode(self.images[index].data)))
-        picture.load()
-        return picture
+    def image(self, index: int = 0) -> Image.Image:
+        """The inline image, decoded."""
+        image = Image.open(io.BytesIO(base64.b64decode(self.images[index].data)))
+        image.load()
+        return image

@@ -27,7 +27,7 @@ FAULTS: dict[str, str] = {
     "history_empty": "A finished prompt never appears in the history.",
     "out_of_memory": 'The sampler fails; text="cuda" (default), "rocm" or "cpu".',
     "node_error": "The first loader fails: the model type cannot be detected.",
-    "black": "The run succeeds, but every picture is uniformly black.",
+    "black": "The run succeeds, but every image is uniformly black.",
     "file_gone": "The history names the file, but /view answers 404.",
     "truncated_view": "/view announces the whole length and closes after at=100 bytes, if the file has more.",
     "slow_view": "/view announces the whole length and sends chunk=1 bytes every seconds=0.05.",

@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests import comfyui_pictures as pictures
+from tests import comfyui_images as images
 from tests.comfyui_broken import Cut, Slow, Truncated, gone, gone_within
 from tests.comfyui_nodes import FOLDERS, NodeCatalogue
 from tests.comfyui_sockets import FEATURES, Hub, Message, Receive, Send
@@ -287,7 +287,7 @@ class App:
         if media_type in ("text/html", "text/javascript", "text/css"):
             media_type = "application/octet-stream"
         if preview is not None or channel in ("rgb", "a"):
-            found, media_type = pictures.convert(found, preview=preview, channel=channel)
+            found, media_type = images.convert(found, preview=preview, channel=channel)
         headers = {"Content-Disposition": f'filename="{name}"', "Content-Type": media_type}
         fault = self._controls.use("truncated_view")
         if fault is not None:

@@ -1,6 +1,6 @@
 """An in-process ComfyUI for tests, benchmarks and people without a GPU.
 
-It speaks ComfyUI 0.3.64's HTTP and WebSocket API on a real loopback port, draws pictures instead of computing them, and
+It speaks ComfyUI 0.3.64's HTTP and WebSocket API on a real loopback port, makes images instead of computing them, and
 fails by name. In a test:
 
     async with ComfyUIServer() as comfyui:
@@ -28,13 +28,13 @@ from typing import Any, ClassVar, Self
 import anyio.to_thread
 import uvicorn
 
-from tests import comfyui_pictures as pictures
+from tests import comfyui_images as images
 from tests.comfyui_control import FAULTS, Controls
 from tests.comfyui_http import App, Seen
 from tests.comfyui_nodes import DEFAULT_MODELS, NodeCatalogue, recording
 from tests.comfyui_sockets import Hub
 from tests.comfyui_state import Files, Json, State
-from tests.comfyui_values import Picture
+from tests.comfyui_values import Render
 from tests.comfyui_worker import Machine, Worker
 
 __all__ = ["ComfyUIServer", "Seen"]
@@ -55,7 +55,7 @@ class ComfyUIServer:
         step_seconds: float = 0.0,
         version: str = "0.3.64",
         port: int = 0,
-        picture: Picture | None = None,
+        image: Render | None = None,
     ) -> None:
         """Prepare a server; `start` or `with` runs it.
 
@@ -64,12 +64,12 @@ class ComfyUIServer:
             step_seconds: How long one sampling step takes.
             version: What /system_stats says.
             port: 0 takes a free one and keeps it over restarts.
-            picture: Draws instead of the built-in drawing: (width, height, seed, prompt, index) -> file bytes.
+            image: Generates instead of the built-in generation: (width, height, seed, prompt, index) -> file bytes.
         """
         self.models: dict[str, list[str]] = {k: list(v) for k, v in (models or DEFAULT_MODELS).items()}
         self.step_seconds = step_seconds
         self.previews = False  #: send a preview frame with each step
-        self.picture: Picture = picture or pictures.draw
+        self.image: Render = image or images.generate
         self.system_stats: Json = copy.deepcopy(recording("system_stats.json"))
         self.system_stats["system"]["comfyui_version"] = version
         self.files = Files()  #: what lies in the output, input and temp folders
@@ -246,7 +246,7 @@ class _Served:
             files=owner.files,
             audience=self.hub,
             node_info=owner._catalogue.get,
-            picture=owner.picture,
+            image=owner.image,
             step_seconds=lambda: owner.step_seconds,
             previews=lambda: owner.previews,
             rendered=owner.rendered,
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve in the foreground until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.comfyui_server",
-        description="A pretend ComfyUI: the real API, drawn pictures, no GPU.",
+        description="A pretend ComfyUI: the real API, generated images, no GPU.",
         epilog="example: python -m tests.comfyui_server --port 8188 --step-seconds 0.3",
     )
     parser.add_argument("--port", type=int, default=8188, help="port on 127.0.0.1 (default: 8188; 0: a free one)")

@@ -48,7 +48,7 @@ class Hub:
         self._later(self._deliver, text, client_id)
 
     def show(self, image: bytes, kind: str, where: Json, client_id: str | None, *, after: Callable[[], None]) -> None:
-        """Send a picture: with metadata before the `progress` that `after` sends, without it behind."""
+        """Send an image: with metadata before the `progress` that `after` sends, without it behind."""
         about = json.dumps(where | {"image_type": f"image/{kind}"}).encode()
         self._later(self._deliver_frame, True, struct.pack(">II", 4, len(about)) + about + image, client_id)
         after()

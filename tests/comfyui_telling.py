@@ -14,7 +14,7 @@ class Audience(Protocol):
         """Send an event to one client, or to all of them."""
 
     def show(self, image: bytes, kind: str, where: Json, client_id: str | None, *, after: Callable[[], None]) -> None:
-        """Send a picture as a binary frame around the message that `after` sends."""
+        """Send an image as a binary frame around the message that `after` sends."""
 
     def drop(self, client_id: str | None) -> None:
         """Cut a client's socket (None: everybody's) after what was sent so far."""
@@ -34,7 +34,7 @@ class Teller:
         self.progress: dict[str, Json] = {}
 
     def show(self, image: bytes, kind: str, node_id: str, after: Callable[[], None]) -> None:
-        """Send a picture of the node around the message that `after` sends."""
+        """Send an image of the node around the message that `after` sends."""
         where = {
             "node_id": node_id,
             "prompt_id": self._prompt.prompt_id,

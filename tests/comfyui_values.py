@@ -1,4 +1,4 @@
-"""What the nodes of the ComfyUI test double hand on: enough to know which picture comes out."""
+"""What the nodes of the ComfyUI test double hand on: enough to know which image comes out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from tests import comfyui_pictures as pictures
+from tests import comfyui_images as images
 
-Picture = Callable[[int, int, int, str, int], bytes]
+Render = Callable[[int, int, int, str, int], bytes]
 Inputs = Mapping[str, Any]
 
 
@@ -43,24 +43,24 @@ def evaluate(class_type: str, inputs: Inputs) -> Value:
     return next((value for value in inputs.values() if isinstance(value, Value)), Value())
 
 
-def render(value: Value, index: int, picture: Picture) -> bytes:
-    """Return picture `index` of a batch as the bytes of a file."""
+def render(value: Value, index: int, image: Render) -> bytes:
+    """Return image `index` of a batch as the bytes of a file."""
     size = value.width, value.height
     if not value.sampled:
-        return pictures.plain(*size, value.color) if value.source is None else value.source
-    if value.source is None or value.denoise >= 1 or picture is not pictures.draw:
-        return picture(*size, value.seed, value.text, index)
-    return pictures.redraw(value.source, size, value.seed, value.text, index, value.denoise)
+        return images.plain(*size, value.color) if value.source is None else value.source
+    if value.source is None or value.denoise >= 1 or image is not images.generate:
+        return image(*size, value.seed, value.text, index)
+    return images.regenerate(value.source, size, value.seed, value.text, index, value.denoise)
 
 
 def load(data: bytes) -> Value:
     """Return what LoadImage puts out for a file.
 
     Raises:
-        NodeError: the file is no picture.
+        NodeError: the file is no image.
     """
     try:
-        width, height = pictures.size_of(data)
+        width, height = images.size_of(data)
     except Image.UnidentifiedImageError:
         text = "cannot identify image file '/srv/run/input/upload'"
         raise NodeError("PIL.UnidentifiedImageError", text) from None
@@ -83,20 +83,20 @@ def _empty_image(inputs: Inputs) -> Value:
 
 def _encode(inputs: Inputs) -> Value:
     pixels = inputs["pixels"]
-    source = render(pixels, 0, pictures.draw)
+    source = render(pixels, 0, images.generate)
     return Value(width=pixels.width // 8 * 8, height=pixels.height // 8 * 8, batch=pixels.batch, source=source)
 
 
 def _sample(inputs: Inputs) -> Value:
     seed = inputs["seed"] if "seed" in inputs else inputs["noise_seed"]
-    drawn = {"seed": seed, "steps": inputs["steps"], "text": inputs["positive"].text}
-    return replace(inputs["latent_image"], **drawn, denoise=inputs.get("denoise", 1.0), sampled=True)
+    generated = {"seed": seed, "steps": inputs["steps"], "text": inputs["positive"].text}
+    return replace(inputs["latent_image"], **generated, denoise=inputs.get("denoise", 1.0), sampled=True)
 
 
 def _sample_custom(inputs: Inputs) -> Value:
     sigmas = inputs["sigmas"]
-    drawn = {"seed": inputs["noise"].seed, "steps": sigmas.steps, "text": inputs["guider"].text}
-    return replace(inputs["latent_image"], **drawn, denoise=sigmas.denoise, sampled=True)
+    generated = {"seed": inputs["noise"].seed, "steps": sigmas.steps, "text": inputs["guider"].text}
+    return replace(inputs["latent_image"], **generated, denoise=sigmas.denoise, sampled=True)
 
 
 def _scale(inputs: Inputs) -> Value:
@@ -125,9 +125,9 @@ def _upscale(inputs: Inputs) -> Value:
 
 
 def _resized(image: Value, width: int, height: int) -> Value:
-    """Return the image at another size, as a picture that is not sampled any more."""
-    source = render(image, 0, pictures.draw)
-    scaled = pictures.redraw(source, (width, height), 0, "", 0, 0.0)
+    """Return the image at another size, as an image that is not sampled any more."""
+    source = render(image, 0, images.generate)
+    scaled = images.regenerate(source, (width, height), 0, "", 0, 0.0)
     return Value(width=width, height=height, batch=image.batch, source=scaled)
 
 

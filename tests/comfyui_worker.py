@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests import comfyui_pictures as pictures
+from tests import comfyui_images as images
 from tests.comfyui_control import Controls
 from tests.comfyui_memory import OUT_OF_MEMORY
 from tests.comfyui_nodes import NodeInfo
 from tests.comfyui_plan import Plan
 from tests.comfyui_state import Files, Json, Prompt, State
 from tests.comfyui_telling import Audience, Teller
-from tests.comfyui_values import NodeError, Picture, Value, evaluate, load, render
+from tests.comfyui_values import NodeError, Render, Value, evaluate, load, render
 
 _SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -40,10 +40,10 @@ class Machine:
     files: Files
     audience: Audience
     node_info: Callable[[str], NodeInfo | None]
-    picture: Picture
+    image: Render
     step_seconds: Callable[[], float]
     previews: Callable[[], bool]
-    rendered: list[str]  #: prompt_ids whose pictures SaveImage has written
+    rendered: list[str]  #: prompt_ids whose images SaveImage has written
     cache: dict[str, tuple[Value, Json]] = field(default_factory=dict)  #: the previous prompt's nodes
     executing: tuple[str | None, str] | None = None  #: (client_id, node id) of this moment
 
@@ -190,7 +190,7 @@ class Run:
 
         if not self._machine.previews():
             return progress()
-        image = pictures.preview(value.width, value.height, value.seed)
+        image = images.preview(value.width, value.height, value.seed)
         return self._tell.show(image, "jpeg", node_id, progress)
 
     def _put_out(self, node_id: str, class_type: str, inputs: Json) -> Json:
@@ -223,7 +223,7 @@ class Run:
         texts = self._texts()
         shown = []
         for index in range(image.batch):
-            data = pictures.with_texts(self._draw(image, index), texts)
+            data = images.with_texts(self._generate(image, index), texts)
             saved = self._machine.files.save(kind, path.replace("%batch_num%", str(index)), data)
             subfolder, _, filename = saved.rpartition("/")
             shown.append({"filename": filename, "subfolder": subfolder, "type": kind})
@@ -243,10 +243,10 @@ class Run:
         more = extra.get("extra_pnginfo") or {}
         return {"prompt": json.dumps(self._graph)} | {name: json.dumps(value) for name, value in more.items()}
 
-    def _draw(self, image: Value, index: int) -> bytes:
+    def _generate(self, image: Value, index: int) -> bytes:
         if self._controls.options("black") is not None:
-            return pictures.plain(image.width, image.height)
-        return render(image, index, self._machine.picture)
+            return images.plain(image.width, image.height)
+        return render(image, index, self._machine.image)
 
     def _stream_images(self, node_id: str, image: Value) -> None:
         for index in range(image.batch):
@@ -255,7 +255,7 @@ class Run:
             def progress(index: int = index) -> None:
                 self._tell.streamed("progress", {"value": index, "max": image.batch}, {"node": node_id})
 
-            self._tell.show(self._draw(image, index), "png", node_id, progress)
+            self._tell.show(self._generate(image, index), "png", node_id, progress)
 
     def _tell_output(self, node_id: str, shown: Json) -> None:
         if shown:

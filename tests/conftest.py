@@ -68,7 +68,7 @@ def configure(comfyui: ComfyUIServer, tmp_path: Path) -> Callable[..., Settings]
     """Return settings for the test's ComfyUI and folder, others by variable name."""
 
     def make(**overrides: object) -> Settings:
-        return load_settings(**{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "pictures", **overrides})
+        return load_settings(**{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "images", **overrides})
 
     return make
 
@@ -87,7 +87,7 @@ class Caller:
         return Answer(await self.client.call_tool_mcp(tool, arguments))
 
     async def generate(self, prompt: str = "a red apple", **arguments: Any) -> Answer:
-        """Draw a small picture."""
+        """Generate a small image."""
         return await self.call("generate_image", **{"prompt": prompt, "width": 64, "height": 64, **arguments})
 
 

@@ -7,16 +7,16 @@ import anyio
 import anyio.lowlevel
 
 from mcp_image_gen_local.domain.engine import Engine
-from mcp_image_gen_local.domain.errors import GenerationCancelled, PictureGone
+from mcp_image_gen_local.domain.errors import GenerationCancelled, ImageGone
 from mcp_image_gen_local.domain.image import EngineImage
 from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
 from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.domain.request import GenerationRequest
-from tests.comfyui_pictures import plain
+from tests.comfyui_images import plain
 
 
 class SteeredEngine(Engine):
-    """Draws one step each time `go` is released; the test says how it ends."""
+    """Generates one step each time `go` is released; the test says how it ends."""
 
     name = "steered"
     url = "http://steered"
@@ -32,7 +32,7 @@ class SteeredEngine(Engine):
         self.holds_on = 0  #: so many cancels find it busy
         self.sending: anyio.Event | None = None  #: submitted jobs arrive when it is set
         self.others = 0  #: jobs of its other clients
-        self.pictures: list[bytes | None] = [plain(16, 16)]  #: of every job; None is one that is gone
+        self.images: list[bytes | None] = [plain(16, 16)]  #: of every job; None is one that is gone
 
     async def plan(self, request: GenerationRequest) -> Plan:
         return Plan(seed=request.seed, model="steered.safetensors", settings={"steps": 3}, notes=("a note",))
@@ -48,16 +48,16 @@ class SteeredEngine(Engine):
             await self.go.acquire()
             if prompt_id in self.let_go:
                 raise GenerationCancelled("The engine let go of it.")
-            yield Progress(status=JobStatus.RUNNING, phase="drawing", step=step, steps=3)
+            yield Progress(status=JobStatus.RUNNING, phase="generating", step=step, steps=3)
         if self.failure:
             raise self.failure
 
     async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
-        for index, picture in enumerate(self.pictures):
-            if index not in skip and picture is not None:
-                yield EngineImage(data=picture, source=f"http://steered/{index}.png", index=index)
-        if None in self.pictures:
-            raise PictureGone("A picture is gone.")
+        for index, image in enumerate(self.images):
+            if index not in skip and image is not None:
+                yield EngineImage(data=image, source=f"http://steered/{index}.png", index=index)
+        if None in self.images:
+            raise ImageGone("An image is gone.")
 
     async def recall(self, prompt_id: str) -> Plan | None:
         await anyio.lowlevel.checkpoint()
@@ -88,6 +88,6 @@ class SteeredEngine(Engine):
     async def aclose(self) -> None: ...
 
     def steps(self, count: int = 3) -> None:
-        """Let the engine draw so many steps."""
+        """Let the engine generate so many steps."""
         for _ in range(count):
             self.go.release()

@@ -121,7 +121,7 @@ async def test_previews_come_after_their_progress_and_with_metadata_before_it(co
         assert types[types.index(4) - 1 : types.index(4) + 2] == ["progress_state", 4, "progress"]
 
 
-async def test_save_image_websocket_streams_pictures_and_leaves_no_output(comfyui, client):
+async def test_save_image_websocket_streams_images_and_leaves_no_output(comfyui, client):
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 255}},
         "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}},

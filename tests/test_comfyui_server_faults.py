@@ -227,14 +227,14 @@ async def test_history_and_view_faults_last_as_long_as_they_say(comfyui, client)
     assert comfyui.faults == {"history_late"}
 
 
-async def saved_picture(comfyui: ComfyUIServer, client: httpx2.AsyncClient) -> Json:
-    """Draw a picture and return what /view wants to know of it."""
+async def saved_image(comfyui: ComfyUIServer, client: httpx2.AsyncClient) -> Json:
+    """Generate an image and return what /view wants to know of it."""
     entry = await finished(comfyui, client, await submit(client, recorded_graph()))
     return entry["outputs"]["9"]["images"][0]
 
 
 async def test_a_file_shorter_than_its_truncation_comes_whole_over_a_connection_that_lives_on(comfyui, client):
-    image = await saved_picture(comfyui, client)
+    image = await saved_image(comfyui, client)
     (whole,) = comfyui.files.outputs.values()
     comfyui.fail("truncated_view", at=len(whole))
     for _ in range(2):
@@ -246,7 +246,7 @@ async def test_a_file_shorter_than_its_truncation_comes_whole_over_a_connection_
 
 
 async def test_a_slow_view_trickles_until_its_client_leaves(comfyui, client):
-    image = await saved_picture(comfyui, client)
+    image = await saved_image(comfyui, client)
     (whole,) = comfyui.files.outputs.values()
     comfyui.fail("slow_view", seconds=60, times=1)
     async with client.stream("GET", "/view", params=image) as response:
@@ -282,12 +282,12 @@ async def test_a_login_wall_answers_everything(comfyui, client):
         await connected(client).__aenter__()
 
 
-async def test_a_black_picture_is_a_success(comfyui, client):
+async def test_a_black_image_is_a_success(comfyui, client):
     comfyui.fail("black")
     entry = await finished(comfyui, client, await submit(client, recorded_graph()))
     content = (await client.get("/view", params=entry["outputs"]["9"]["images"][0])).content
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.getextrema() == ((0, 0), (0, 0), (0, 0))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.getextrema() == ((0, 0), (0, 0), (0, 0))
 
 
 def test_a_misspelt_fault_or_point_is_refused():

@@ -126,14 +126,14 @@ async def test_sizes_are_rounded_down_and_a_batch_gives_as_many_different_files(
     prompt_id = await submit(client, graph)
     images = (await finished(comfyui, client, prompt_id))["outputs"]["9"]["images"]
     contents = [(await client.get("/view", params=image)).content for image in images]
-    with Image.open(io.BytesIO(contents[0])) as picture:
-        assert picture.size == (64, 64)
-        assert json.loads(picture.info["prompt"]) == graph
+    with Image.open(io.BytesIO(contents[0])) as opened:
+        assert opened.size == (64, 64)
+        assert json.loads(opened.info["prompt"]) == graph
     assert len(set(contents)) == 2
     assert (await client.get("/view", params={"filename": f"lab/{images[0]['filename']}"})).status_code == 404
 
 
-async def test_image_to_image_starts_from_the_uploaded_picture(comfyui, client):
+async def test_image_to_image_starts_from_the_uploaded_image(comfyui, client):
     file = io.BytesIO()
     Image.new("RGB", (40, 24), "red").save(file, "PNG")
     uploads = [
@@ -145,9 +145,9 @@ async def test_image_to_image_starts_from_the_uploaded_picture(comfyui, client):
     graph["2"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
     graph["6"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["2", 0], "vae": ["1", 2]}}
     image = (await finished(comfyui, client, await submit(client, graph)))["outputs"]["9"]["images"][0]
-    with Image.open(io.BytesIO((await client.get("/view", params=image)).content)) as picture:
-        assert picture.size == (40, 24)
-        assert picture.getpixel((20, 12))[0] > 200
+    with Image.open(io.BytesIO((await client.get("/view", params=image)).content)) as opened:
+        assert opened.size == (40, 24)
+        assert opened.getpixel((20, 12))[0] > 200
 
 
 async def test_model_lists_are_live_and_have_both_combo_shapes(comfyui, client):

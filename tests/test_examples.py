@@ -30,7 +30,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_engine_of_another_package_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_an_engine_of_another_package_generates(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     target = tmp_path / "board.png"
     command = ["generate", "anything", "--engine", "checkerboard", "--seed", "3", "-o", str(target)]
     assert app([*command, "--output-dir", str(tmp_path)], result_action="return_value") == 0

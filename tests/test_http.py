@@ -69,7 +69,7 @@ def serve(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
     def start(*arguments: str, **environment: str) -> Served:
         ours = {
             "COMFYUI_URL": comfyui.url,
-            "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures"),
+            "IMAGE_OUTPUT_DIR": str(tmp_path / "images"),
             "IMAGE_GEN_LOG_LEVEL": "info",
         }
         started.append(Served(list(arguments), {**os.environ, **ours, **environment}))
@@ -82,18 +82,18 @@ def serve(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
         served.process.communicate()
 
 
-async def draw(transport: Any, mode: str = "auto") -> Answer:
+async def generate(transport: Any, mode: str = "auto") -> Answer:
     async with Client(transport, mode=mode) as client:
         arguments = {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}
         return Answer(await client.call_tool_mcp("generate_image", arguments))
 
 
-async def test_clients_of_both_eras_draw_over_http(serve):
+async def test_clients_of_both_eras_generate_over_http(serve):
     served = serve()
     for mode in ("auto", "legacy"):
-        answer = await draw(served.url, mode)
+        answer = await generate(served.url, mode)
         assert answer.facts["seed"] == 7
-        assert answer.picture().size == (64, 64)
+        assert answer.image().size == (64, 64)
 
 
 def test_another_host_or_origin_is_refused(serve):
@@ -117,7 +117,7 @@ async def test_with_a_token_nothing_is_answered_without_it(serve):
     assert served.post(Authorization="a-long-random-text") == 401
     assert served.post(Authorization="Bearer a-long-random-text") == 200
     transport = StreamableHttpTransport(served.url, headers={"Authorization": "Bearer a-long-random-text"})
-    assert (await draw(transport)).facts["status"] == "done"
+    assert (await generate(transport)).facts["status"] == "done"
 
 
 def test_beyond_this_machine_the_token_guards_and_any_name_is_taken(serve):
@@ -187,7 +187,7 @@ def test_a_client_of_the_handshake_that_disconnects_leaves_its_job_running(
     with httpx2.Client(trust_env=False, headers={**ACCEPT, **session}) as client:
         answer = client.post(served.url, json={**CALL, "id": 3, "params": status}).text
     assert '\\"status\\": \\"done\\"' in answer
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert len(list((tmp_path / "images").iterdir())) == 1
 
 
 def test_a_client_of_the_handshake_that_cancels_takes_its_job_back(serve, comfyui: ComfyUIServer):

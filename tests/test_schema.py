@@ -42,7 +42,7 @@ async def test_tools_list_stays_small(caller: Caller):
 
 
 async def test_no_tool_has_an_output_schema(tools: dict[str, mcp.types.Tool]):
-    """Several clients drop the picture where structured content comes along."""
+    """Several clients drop the image where structured content comes along."""
     assert {tool.output_schema for tool in tools.values()} == {None}
 
 
@@ -50,8 +50,8 @@ async def test_reading_tools_are_marked_as_such_and_none_reaches_the_open_world(
     reads = {name: tool.annotations.read_only_hint for name, tool in tools.items()}
     assert reads == {name: name not in ("generate_image", "cancel_generation") for name in CORE}
     assert {tool.annotations.open_world_hint for tool in tools.values()} == {False}
-    drawing = tools["generate_image"].annotations
-    assert (drawing.destructive_hint, drawing.idempotent_hint) == (False, False)
+    generation = tools["generate_image"].annotations
+    assert (generation.destructive_hint, generation.idempotent_hint) == (False, False)
 
 
 async def test_input_schemas_are_valid_and_closed(tools: dict[str, mcp.types.Tool]):
@@ -63,9 +63,9 @@ async def test_input_schemas_are_valid_and_closed(tools: dict[str, mcp.types.Too
 
 async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str, mcp.types.Tool]):
     """They are an interface: prompts, skills and users' habits depend on them."""
-    drawing = tools["generate_image"].input_schema
-    assert drawing["required"] == ["prompt"]
-    assert {name: schema.get("default") for name, schema in drawing["properties"].items()} == {
+    generation = tools["generate_image"].input_schema
+    assert generation["required"] == ["prompt"]
+    assert {name: schema.get("default") for name, schema in generation["properties"].items()} == {
         "prompt": None,
         "negative_prompt": "",
         "width": None,

@@ -53,8 +53,8 @@ def test_the_home_directory_is_expanded_and_the_folder_is_absolute(monkeypatch, 
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert load_settings(IMAGE_OUTPUT_DIR="~/pictures").output_dir == tmp_path / "pictures"
-    assert load_settings(IMAGE_OUTPUT_DIR="pictures").output_dir == tmp_path / "pictures"
+    assert load_settings(IMAGE_OUTPUT_DIR="~/images").output_dir == tmp_path / "images"
+    assert load_settings(IMAGE_OUTPUT_DIR="images").output_dir == tmp_path / "images"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_token_loses_its_line_end_and_is_refused_if_it_fits_no_header(name: st
         ("IMAGE_GEN_INLINE_MAX_BYTES", "100"),
         ("IMAGE_GEN_INLINE_MAX_BYTES", "1e9.5"),
         ("IMAGE_GEN_LOG_LEVEL", "loud"),
-        ("IMAGE_OUTPUT_DIR", "~no-such-user-here/pictures"),
+        ("IMAGE_OUTPUT_DIR", "~no-such-user-here/images"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_and_its_variable_named(name: str, value: str, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from tests.comfyui_server import ComfyUIServer
 
 HANDSHAKE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-DRAW = {"name": "generate_image", "arguments": {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}}
+GENERATE = {"name": "generate_image", "arguments": {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}}
 
 
 class Server:
@@ -74,7 +74,7 @@ def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
     started: list[Server] = []
 
     def start(**environment: str) -> Server:
-        ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures"), **environment}
+        ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "images"), **environment}
         server = Server({**os.environ, **ours})
         started.append(server)
         alarm = threading.Timer(25, server.process.kill)  # a read that waits for ever ends with the process
@@ -92,11 +92,11 @@ def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
             stream.close()
 
 
-def test_a_client_connects_lists_and_draws_and_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
+def test_a_client_connects_lists_and_generates_and_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
     server = spawn(IMAGE_GEN_LOG_LEVEL="debug")
     assert server.handshake()["serverInfo"]["name"] == "mcp-image-gen"
     assert len(server.ask("tools/list")["tools"]) == 5
-    result = server.ask("tools/call", {**DRAW, "_meta": {"progressToken": "p"}})
+    result = server.ask("tools/call", {**GENERATE, "_meta": {"progressToken": "p"}})
     assert result["isError"] is False
     assert "structuredContent" not in result
     assert [block["type"] for block in result["content"]] == ["text", "image", "resource_link"]
@@ -107,7 +107,7 @@ def test_a_client_connects_lists_and_draws_and_stdout_holds_json_alone(spawn, co
     messages = [json.loads(line) for line in server.said]
     told = [m["params"] for m in messages if m.get("method") == "notifications/progress"]
     assert [p["message"].split(" (")[0] for p in told if "step" in p["message"]] == [
-        f"drawing, step {step}/4" for step in range(1, 5)
+        f"generating, step {step}/4" for step in range(1, 5)
     ]
     assert {m["jsonrpc"] for m in messages} == {"2.0"}
     assert facts["prompt_id"] in log
@@ -115,17 +115,17 @@ def test_a_client_connects_lists_and_draws_and_stdout_holds_json_alone(spawn, co
     comfyui.wait_until(lambda s: s.sockets == 0)
 
 
-def test_it_starts_while_comfyui_is_off_and_draws_once_it_is_on(spawn, comfyui: ComfyUIServer):
+def test_it_starts_while_comfyui_is_off_and_generates_once_it_is_on(spawn, comfyui: ComfyUIServer):
     comfyui.stop()
     server = spawn()
     server.handshake()
-    result = server.ask("tools/call", DRAW)
+    result = server.ask("tools/call", GENERATE)
     assert result["isError"] is True
     assert result["content"][0]["text"] == (
         f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
     )
     comfyui.start()
-    assert server.ask("tools/call", DRAW)["isError"] is False
+    assert server.ask("tools/call", GENERATE)["isError"] is False
     code, log = server.close()
     assert code == 0
     assert "Traceback" not in log
@@ -138,17 +138,17 @@ def test_no_request_goes_out_before_a_tool_needs_the_engine(spawn, comfyui: Comf
     server.ask("tools/call", {"name": "get_output_directory", "arguments": {}})
     assert server.close() == (0, "")
     assert comfyui.requests == []
-    assert not (tmp_path / "pictures").exists()
+    assert not (tmp_path / "images").exists()
 
 
 def test_stdin_closed_in_the_middle_of_a_call_leaves_the_job_running_for_the_next_server(
     spawn, comfyui: ComfyUIServer, tmp_path: Path
 ):
-    """The client may only have been restarted: its picture is fetched and saved as soon as a server works again."""
+    """The client may only have been restarted: its image is fetched and saved as soon as a server works again."""
     comfyui.hold("step:1")
     first = spawn()
     first.handshake()
-    first.send("tools/call", DRAW)
+    first.send("tools/call", GENERATE)
     comfyui.wait_reached("step:1", timeout=20)
     assert first.close()[0] == 0
     assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
@@ -160,7 +160,7 @@ def test_stdin_closed_in_the_middle_of_a_call_leaves_the_job_running_for_the_nex
     lost = {"name": "get_generation_status", "arguments": {"prompt_id": comfyui.prompts[0]["prompt_id"]}}
     facts = json.loads(second.ask("tools/call", lost)["content"][0]["text"].splitlines()[0])
     assert (facts["status"], facts["seed"]) == ("done", 7)
-    assert [str(path) for path in (tmp_path / "pictures").iterdir()] == [facts["path"]]
+    assert [str(path) for path in (tmp_path / "images").iterdir()] == [facts["path"]]
     assert len(comfyui.rendered) == 1
 
 
@@ -168,12 +168,12 @@ def test_a_cancelled_request_withdraws_its_job_and_the_server_goes_on(spawn, com
     comfyui.hold("step:1")
     server = spawn()
     server.handshake()
-    request = server.send("tools/call", DRAW)
+    request = server.send("tools/call", GENERATE)
     comfyui.wait_reached("step:1", timeout=20)
     server.send("notifications/cancelled", {"requestId": request}, answer=False)
     comfyui.wait_until(lambda s: s.interrupted == [s.prompts[0]["prompt_id"]])
     comfyui.release("step:1")
-    assert server.ask("tools/call", DRAW)["isError"] is False
+    assert server.ask("tools/call", GENERATE)["isError"] is False
 
 
 def test_a_job_left_running_by_one_process_is_returned_by_the_next(spawn, comfyui: ComfyUIServer):
@@ -181,7 +181,7 @@ def test_a_job_left_running_by_one_process_is_returned_by_the_next(spawn, comfyu
     comfyui.hold("step:1")
     first = spawn(IMAGE_GEN_WAIT_SECONDS="0.2")
     first.handshake()
-    answer = first.ask("tools/call", DRAW)["content"][0]["text"]
+    answer = first.ask("tools/call", GENERATE)["content"][0]["text"]
     prompt_id = json.loads(answer.splitlines()[0])["prompt_id"]
     comfyui.wait_reached("step:1", timeout=20)
     assert first.close() == (0, "")
@@ -211,7 +211,7 @@ def test_a_bad_variable_ends_it_at_once_with_one_line(spawn, name: str):
     assert log.count("\n") == 1
 
 
-def test_the_library_client_draws_too(comfyui: ComfyUIServer, tmp_path: Path):
+def test_the_library_client_generates_too(comfyui: ComfyUIServer, tmp_path: Path):
     """FastMCP's own, in the newest protocol."""
     import asyncio
 
@@ -220,10 +220,10 @@ def test_the_library_client_draws_too(comfyui: ComfyUIServer, tmp_path: Path):
 
     environment = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path)}
 
-    async def draw() -> list[str]:
+    async def generate() -> list[str]:
         transport = StdioTransport(sys.executable, ["-m", "mcp_image_gen_local"], env={**os.environ, **environment})
         async with Client(transport) as client:
-            result = await client.call_tool_mcp(DRAW["name"], DRAW["arguments"])
+            result = await client.call_tool_mcp(GENERATE["name"], GENERATE["arguments"])
             return [block.type for block in result.content]
 
-    assert asyncio.run(draw()) == ["text", "image", "resource_link"]
+    assert asyncio.run(generate()) == ["text", "image", "resource_link"]

@@ -1,9 +1,9 @@
-"""Draws docs/images/tool-call.png from a real tool call, so that the README shows what a client gets.
+"""Generates docs/images/tool-call.png from a real tool call, so that the README shows what a client gets.
 
     python docs/images/tool_call.py
 
 It starts the server over stdio as a client does, with the built-in engine, calls generate_image once, and puts what
-came back on a card: the text block as text, the inline picture pixel for pixel, the link's name. IMAGE_OUTPUT_DIR
+came back on a card: the text block as text, the inline image pixel for pixel, the link's name. IMAGE_OUTPUT_DIR
 decides the path that it shows.
 """
 
@@ -48,22 +48,22 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def card(result: Any, told: list[str]) -> Image.Image:
-    """Return the call and its answer as a picture."""
+    """Return the call and its answer as an image."""
     text, inline, link = result.content
     rows = [("generate_image", ACCENT), *((line, INK) for line in wrap(json.dumps(ARGUMENTS)))]
     rows += [("", INK), ("progress", ACCENT), *((line, FAINT) for line in wrap(" · ".join(told)))]
     rows += [("", INK), ("answer: text", ACCENT)]
     rows += [(line, INK) for block in text.text.splitlines() for line in wrap(block)]
     rows += [("", INK), (f"answer: {inline.mime_type}, inline", ACCENT)]
-    picture = Image.open(io.BytesIO(base64.b64decode(inline.data)))
+    image = Image.open(io.BytesIO(base64.b64decode(inline.data)))
     top = 2 * MARGIN + LINE * len(rows) - 10
-    page = Image.new("RGB", (WIDTH, top + picture.height + LINE + 2 * MARGIN - 6), PAPER)
+    page = Image.new("RGB", (WIDTH, top + image.height + LINE + 2 * MARGIN - 6), PAPER)
     brush = ImageDraw.Draw(page)
     brush.rounded_rectangle((18, 18, WIDTH - 18, page.height - 18), 14, CARD)
     for number, (line, ink) in enumerate(rows):
         brush.text((MARGIN + 8, 2 * MARGIN - 20 + LINE * number), line, ink, font(16))
-    page.paste(picture, (MARGIN + 8, top))
-    brush.text((MARGIN + 8, top + picture.height + 14), f"answer: link to {link.name}", ACCENT, font(16))
+    page.paste(image, (MARGIN + 8, top))
+    brush.text((MARGIN + 8, top + image.height + 14), f"answer: link to {link.name}", ACCENT, font(16))
     return page
 
 

@@ -1,4 +1,4 @@
-"""An engine of another package: it draws checkerboards, whatever the prompt says.
+"""An engine of another package: it generates checkerboards, whatever the prompt says.
 
 The contract is `mcp_image_gen_local.domain.engine.Engine`; this is the least that keeps it.
 """
@@ -14,14 +14,14 @@ from mcp_image_gen_local.domain.errors import RequestNotSupported
 from mcp_image_gen_local.domain.image import EngineImage
 from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
 from mcp_image_gen_local.domain.model import ModelCatalog, ModelInfo
-from mcp_image_gen_local.domain.request import GenerationRequest, draw_seed
+from mcp_image_gen_local.domain.request import GenerationRequest, random_seed
 
 SIDE = 256  #: pixels, when the request names no size
 FIELDS = 8  #: along each side
 
 
 class CheckerboardEngine:
-    """Draws a checkerboard in two colours that the seed decides."""
+    """Generates a checkerboard in two colours that the seed decides."""
 
     name = "checkerboard"
     url = "this process"
@@ -42,21 +42,21 @@ class CheckerboardEngine:
             "batch_size": request.batch_size,
             "steps": request.steps or FIELDS,
         }
-        seed = draw_seed() if request.seed is None else request.seed
+        seed = random_seed() if request.seed is None else request.seed
         return Plan(seed=seed, model=self.name, settings=values, notes=("The prompt has no say in a checkerboard.",))
 
     async def submit(self, plan: Plan, prompt_id: str) -> None:
-        """Remember the job; drawing it takes no time."""
+        """Remember the job; generating it takes no time."""
         self._plans[prompt_id] = plan
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
         """Yield one progress a step."""
         steps = int(str(self._plans[prompt_id].settings["steps"]))
         for step in range(1, steps + 1):
-            yield Progress(status=JobStatus.RUNNING, phase="drawing", step=step, steps=steps)
+            yield Progress(status=JobStatus.RUNNING, phase="generating", step=step, steps=steps)
 
     async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
-        """Draw and yield the pictures that are not yet on disk."""
+        """Generate and yield the images that are not yet on disk."""
         plan = self._plans[prompt_id]
         width, height, count = (int(str(plan.settings[name])) for name in ("width", "height", "batch_size"))
         for index in range(count):

@@ -42,12 +42,12 @@ class App:
 
     @cached_property
     def store(self) -> ImageStore:
-        """The folder of finished pictures."""
+        """The folder of finished images."""
         return ImageStore(self.settings.output_dir)
 
     @cached_property
     def inputs(self) -> InputFolders:
-        """The folders from which an agent may name pictures."""
+        """The folders from which an agent may name images."""
         return InputFolders((self.settings.output_dir, *self.settings.input_dirs))
 
     @cached_property
@@ -74,7 +74,7 @@ class App:
         return limits if any(limits.values()) else {}
 
     async def _keep_small(self, job: Job) -> None:
-        """Delete old pictures, but never those of the job that was just done; trouble goes to the log alone."""
+        """Delete old images, but never those of the job that was just done; trouble goes to the log alone."""
         spare = {image.path for image in job.images}
         try:
             swept = await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""The straight line from a request to pictures on disk."""
+"""The straight line from a request to images on disk."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Protocol
 
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.domain.engine import Engine
-from mcp_image_gen_local.domain.errors import PictureGone
+from mcp_image_gen_local.domain.errors import ImageGone
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Plan, Progress
 from mcp_image_gen_local.domain.request import GenerationRequest
@@ -23,16 +23,16 @@ class Listener(Protocol):
 
     @property
     def stamp(self) -> int:
-        """What names the first picture's file, milliseconds since 1970."""
+        """What names the first image's file, milliseconds since 1970."""
         ...
 
     @property
     def saved(self) -> Mapping[int, SavedImage]:
-        """The pictures that are on disk, by index."""
+        """The images that are on disk, by index."""
         ...
 
     async def planned(self, plan: Plan) -> None:
-        """The engine knows what to draw; returns once that is written down, before anything is sent.
+        """The engine knows what to generate; returns once that is written down, before anything is sent.
 
         Raises:
             GenerationCancelled: another process has cancelled it meanwhile.
@@ -47,12 +47,12 @@ class Listener(Protocol):
         """Something happened at the engine."""
         ...
 
-    async def drawn(self) -> None:
-        """The pictures can be fetched; returns once it is known which of them another process has saved."""
+    async def generated(self) -> None:
+        """The images can be fetched; returns once it is known which of them another process has saved."""
         ...
 
     async def kept(self, image: SavedImage) -> None:
-        """A picture is on disk."""
+        """An image is on disk."""
         ...
 
     def note(self, sentence: str) -> None:
@@ -61,7 +61,7 @@ class Listener(Protocol):
 
 
 async def generate(engine: Engine, store: ImageStore, request: GenerationRequest, job: Listener) -> None:
-    """Draw what was asked for and save the pictures.
+    """Generate what was asked for and save the images.
 
     Raises:
         ImageGenError: as the engine and the store say.
@@ -75,21 +75,21 @@ async def generate(engine: Engine, store: ImageStore, request: GenerationRequest
 
 
 async def collect(engine: Engine, store: ImageStore, plan: Plan, job: Listener) -> None:
-    """Follow a submitted job to its end and save the pictures that are not yet on disk.
+    """Follow a submitted job to its end and save the images that are not yet on disk.
 
     Raises:
         ImageGenError: as the engine and the store say; what could be saved before is saved.
     """
     async for progress in engine.follow(job.prompt_id):
         job.progressed(progress)
-    await job.drawn()
+    await job.generated()
     origin = {"engine": engine.name, "prompt_id": job.prompt_id, "software": f"mcp-image-gen {__version__}"}
     provenance, seed = {**plan.settings, **origin}, plan.seed
     try:
-        async for picture in engine.fetch(job.prompt_id, skip=job.saved):
-            stamp = job.stamp + picture.index
-            await job.kept(await asyncio.to_thread(store.save, picture, seed=seed, provenance=provenance, stamp=stamp))
-    except PictureGone as gone:
+        async for image in engine.fetch(job.prompt_id, skip=job.saved):
+            stamp = job.stamp + image.index
+            await job.kept(await asyncio.to_thread(store.save, image, seed=seed, provenance=provenance, stamp=stamp))
+    except ImageGone as gone:
         if not job.saved:
             raise
         job.note(str(gone))

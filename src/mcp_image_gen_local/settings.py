@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     output_dir: Path = Field(
         default_factory=_default_output_dir,
         validation_alias="IMAGE_OUTPUT_DIR",
-        description="Folder for finished pictures; made when it is missing.",
+        description="Folder for finished images; made when it is missing.",
         examples=["~/Pictures/mcp-generated"],
     )
     state_dir: Path = Field(
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     engine: str = Field(
         "comfyui",
         validation_alias="IMAGE_GEN_ENGINE",
-        description="Engine that draws.",
+        description="Engine that generates.",
         examples=["comfyui"],
     )
     model: str | None = Field(
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         validation_alias="IMAGE_GEN_WAIT_SECONDS",
         ge=0,
         le=86_400,
-        description="Seconds that a call waits for its picture before it answers with a handle. Many clients give up "
+        description="Seconds that a call waits for its image before it answers with a handle. Many clients give up "
         "after 60.",
         examples=["240"],
     )
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         None,
         validation_alias="IMAGE_GEN_KEEP_DAYS",
         gt=0,
-        description="Days after which pictures that this server saved are deleted from the output folder. Not set: "
+        description="Days after which images that this server saved are deleted from the output folder. Not set: "
         "never.",
         examples=["30"],
     )
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         None,
         validation_alias="IMAGE_GEN_MAX_BYTES",
         ge=1,
-        description="Bytes that the saved pictures may take together; beyond it the oldest are deleted. Not set: no "
+        description="Bytes that the saved images may take together; beyond it the oldest are deleted. Not set: no "
         "limit.",
         examples=["5000000000"],
     )
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     inline_format: Literal["png", "jpeg", "webp", "none"] = Field(
         "png",
         validation_alias="IMAGE_GEN_INLINE_FORMAT",
-        description="Format of the picture inside the answer; jpeg and webp keep more pixels, none sends text only. "
+        description="Format of the image inside the answer; jpeg and webp keep more pixels, none sends text only. "
         "The file on disk is never changed.",
         examples=["jpeg"],
     )

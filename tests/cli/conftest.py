@@ -57,16 +57,14 @@ def command(bare: Command, comfyui: ComfyUIServer, tmp_path: Path) -> Command:
     """Run mcp-image-gen on the test's ComfyUI and folder."""
 
     def run(*arguments: object, **environment: object) -> Run:
-        return bare(
-            *arguments, **{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "pictures", **environment}
-        )
+        return bare(*arguments, **{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "images", **environment})
 
     return run
 
 
 @pytest.fixture
 def generate(command: Command) -> Command:
-    """Draw a small picture."""
+    """Generate a small image."""
 
     def run(*arguments: object, **environment: object) -> Run:
         return command("generate", "a red apple", "--width", 64, "--height", 64, *arguments, **environment)

@@ -56,7 +56,7 @@ def test_models_of_an_engine_that_is_off(command: Command, comfyui: ComfyUIServe
     assert "ComfyUI not reachable" in (run.out if json_ else run.err)
 
 
-def test_status_brings_the_picture_of_a_job_that_another_process_began(command: Command, comfyui: ComfyUIServer):
+def test_status_brings_the_image_of_a_job_that_another_process_began(command: Command, comfyui: ComfyUIServer):
     prompt_id = command("generate", "x", "--width", 64, "--height", 64, "--seed", 4, "--json").json["prompt_id"]
     run = command("status", prompt_id)
     assert run.code == 0
@@ -116,8 +116,8 @@ def test_doctor_finds_nothing_wrong(command: Command, comfyui: ComfyUIServer, tm
     )
     assert found["engine"][1].startswith(f"ComfyUI 0.3.64 at {comfyui.url}, on ")
     assert found["models"][1] == "flux1-schnell.safetensors is ready, and 2 more"
-    assert found["folder"][1] == f"{tmp_path / 'pictures'} (will be made)"
-    assert not (tmp_path / "pictures").exists()
+    assert found["folder"][1] == f"{tmp_path / 'images'} (will be made)"
+    assert not (tmp_path / "images").exists()
 
 
 def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
@@ -201,7 +201,7 @@ def test_doctor_with_another_program_at_the_address(command: Command, comfyui: C
     assert "COMFYUI_URL must be the address of ComfyUI itself" in findings(run.out)["engine"][1]
 
 
-def test_doctor_without_the_default_model_names_what_draws_instead_and_what_is_missing(
+def test_doctor_without_the_default_model_names_what_generates_instead_and_what_is_missing(
     command: Command, comfyui: ComfyUIServer
 ):
     comfyui.models["diffusion_models"] = []
@@ -217,7 +217,7 @@ def test_doctor_without_any_model_says_what_to_download_and_where_to(command: Co
     assert run.code == 1
     assert findings(run.out)["models"] == (
         "FAIL",
-        "nothing can draw: flux1-schnell is not ready; get flux1-schnell-fp8.safetensors from "
+        "nothing can generate: flux1-schnell is not ready; get flux1-schnell-fp8.safetensors from "
         "Comfy-Org/flux1-schnell (Hugging Face) into models/checkpoints",
     )
 

@@ -11,22 +11,22 @@ from tests.comfyui_server import ComfyUIServer
 
 
 def pixels(path: Path) -> bytes:
-    with Image.open(path) as picture:
-        return picture.tobytes()
+    with Image.open(path) as image:
+        return image.tobytes()
 
 
 def test_stdout_holds_the_path_and_nothing_else(generate: Command, tmp_path: Path):
     run = generate("--seed", 7)
     [path] = run.paths
     assert run.code == 0
-    assert path.parent == tmp_path / "pictures"
+    assert path.parent == tmp_path / "images"
     assert path.name.endswith("_7.png")
-    with Image.open(path) as picture:
-        assert picture.size == (64, 64)
+    with Image.open(path) as image:
+        assert image.size == (64, 64)
     assert run.err.startswith("flux1-schnell.safetensors, seed 7, ")
 
 
-def test_the_same_seed_draws_the_same_pixels(generate: Command):
+def test_the_same_seed_generates_the_same_pixels(generate: Command):
     first, second, other = (generate("--seed", seed).paths[0] for seed in (7, 7, 8))
     assert pixels(first) == pixels(second) != pixels(other)
     assert first != second
@@ -55,7 +55,7 @@ def test_notes_go_to_stderr(command: Command):
     assert "Note: negative_prompt had no effect" in run.err
 
 
-def test_a_black_picture_is_saved_and_told(generate: Command, comfyui: ComfyUIServer):
+def test_a_black_image_is_saved_and_told(generate: Command, comfyui: ComfyUIServer):
     comfyui.fail("black")
     run = generate()
     assert run.code == 0
@@ -77,7 +77,7 @@ def test_output_names_the_file_and_nothing_stays_behind(generate: Command, tmp_p
     run = generate("-o", tmp_path / "apple.png")
     assert run.paths == [tmp_path / "apple.png"]
     assert run.paths[0].is_file()
-    assert list((tmp_path / "pictures").iterdir()) == []
+    assert list((tmp_path / "images").iterdir()) == []
 
 
 def test_a_relative_output_is_printed_as_a_whole_path(generate: Command, tmp_path: Path, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_batch_is_numbered_after_the_output(generate: Command, tmp_path: Path)
 
 
 @pytest.mark.parametrize("existing", ["apple.png", "apple-2.png"])
-def test_a_file_that_exists_is_refused_before_anything_is_drawn(
+def test_a_file_that_exists_is_refused_before_anything_is_generated(
     generate: Command, comfyui: ComfyUIServer, tmp_path: Path, existing: str
 ):
     """Also the second one of a batch."""
@@ -115,14 +115,14 @@ def test_overwrite_replaces_it(generate: Command, tmp_path: Path):
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("apple.jpg", "does not end in .png. Pictures are written as PNG."),
+        ("apple.jpg", "does not end in .png. Images are written as PNG."),
         ("apple", "does not end in .png."),
         ("", "does not end in .png."),
         ("nowhere/apple.png", "does not exist. Make it first."),
         ("folder.png", "is a folder. Choose another name."),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_anything_is_drawn(
+def test_an_output_that_cannot_be_is_refused_before_anything_is_generated(
     generate: Command, comfyui: ComfyUIServer, tmp_path: Path, output: str, words: str
 ):
     (tmp_path / "folder.png").mkdir()
@@ -135,7 +135,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_drawn(
 # -- --json -------------------------------------------------------------------------------------------
 
 
-def test_json_tells_everything_of_a_picture(generate: Command, comfyui: ComfyUIServer):
+def test_json_tells_everything_of_an_image(generate: Command, comfyui: ComfyUIServer):
     told = generate("--json", "--seed", 3, "--batch-size", 2).json
     assert (told["status"], told["seed"], told["width"], told["height"]) == ("done", 3, 64, 64)
     assert told["prompt_id"] == comfyui.prompts[0]["prompt_id"]
@@ -169,7 +169,7 @@ def test_json_tells_errors_too(generate: Command, arguments: list[object], code:
 def test_an_empty_prompt_is_bad_usage(command: Command):
     run = command("generate", " ")
     assert (run.code, run.out) == (2, "")
-    assert run.err == "Error: The prompt is empty. Say what to draw, e.g. 'a lighthouse at dusk'.\n"
+    assert run.err == "Error: The prompt is empty. Say what to generate, e.g. 'a lighthouse at dusk'.\n"
 
 
 def test_an_engine_that_is_off_gives_its_own_exit_code(generate: Command, comfyui: ComfyUIServer):
@@ -196,6 +196,6 @@ def test_an_option_wins_over_its_variable(generate: Command, comfyui: ComfyUISer
     assert run.paths[0].parent == tmp_path / "mine"
 
 
-def test_the_picture_tells_how_it_was_drawn(generate: Command):
-    with Image.open(generate("--seed", 5).paths[0]) as picture:
-        assert json.loads(picture.text["mcp-image-gen"])["prompt"] == "a red apple"
+def test_the_image_tells_how_it_was_generated(generate: Command):
+    with Image.open(generate("--seed", 5).paths[0]) as image:
+        assert json.loads(image.text["mcp-image-gen"])["prompt"] == "a red apple"

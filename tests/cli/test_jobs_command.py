@@ -25,7 +25,7 @@ from tests.engines.others import graph
 DAY = 86_400
 
 
-def draw(command: Command, prompt: str = "a fox", **options: object) -> Path:
+def generate(command: Command, prompt: str = "a fox", **options: object) -> Path:
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
     run = command("generate", prompt, "--width", 64, "--height", 64, *words)
     assert run.code == 0, run.err
@@ -80,13 +80,13 @@ def test_no_jobs_yet(command: Command, tmp_path: Path):
 
 
 def test_jobs_are_listed_newest_first_with_what_came_of_them(command: Command, comfyui: ComfyUIServer):
-    first = draw(command, seed=1)
-    second = draw(command, seed=2, batch_size=2)
+    first = generate(command, seed=1)
+    second = generate(command, seed=2, batch_size=2)
     comfyui.fail("out_of_memory")
     command("generate", "x", "--seed", 3)
     comfyui.stop()
     lines = command("jobs").out.splitlines()
-    assert lines[0].split() == ["PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "PICTURE"]
+    assert lines[0].split() == ["PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "IMAGE"]
     assert [line.split()[1] for line in lines[1:]] == ["failed", "done", "done"]
     assert lines[1].endswith("out_of_memory")
     assert lines[2].endswith(f"{second} (+1)")
@@ -94,8 +94,8 @@ def test_jobs_are_listed_newest_first_with_what_came_of_them(command: Command, c
     assert [line.index("flux1-schnell") for line in lines[1:]] == [lines[0].index("MODEL")] * 3
 
 
-def test_json_tells_the_prompt_and_all_pictures(command: Command):
-    path = draw(command, "ein Fuchs", seed=4, batch_size=2)
+def test_json_tells_the_prompt_and_all_images(command: Command):
+    path = generate(command, "ein Fuchs", seed=4, batch_size=2)
     (job,) = command("jobs", "--json").json
     assert (job["status"], job["prompt"], job["seed"], job["engine"]) == ("done", "ein Fuchs", 4, "comfyui")
     assert len(job["images"]) == 2
@@ -104,7 +104,7 @@ def test_json_tells_the_prompt_and_all_pictures(command: Command):
 
 
 def test_failed_and_running_choose(command: Command, comfyui: ComfyUIServer):
-    draw(command)
+    generate(command)
     comfyui.fail("out_of_memory")
     command("generate", "x")
     assert [job["status"] for job in command("jobs", "--failed", "--json").json] == ["failed"]
@@ -113,13 +113,13 @@ def test_failed_and_running_choose(command: Command, comfyui: ComfyUIServer):
 
 
 def test_running_lists_a_job_that_waits_at_the_engine(command: Command, waiting: str):
-    draws = command("jobs", "--running", "--json").json
-    assert [(job["prompt_id"], job["status"], job["images"]) for job in draws] == [(waiting, "queued", [])]
+    generates = command("jobs", "--running", "--json").json
+    assert [(job["prompt_id"], job["status"], job["images"]) for job in generates] == [(waiting, "queued", [])]
 
 
 def test_json_is_ascii_whatever_the_prompt(command: Command, monkeypatch: pytest.MonkeyPatch):
     """A pipe on Windows takes a few hundred characters only."""
-    draw(command, "狐")
+    generate(command, "狐")
     pipe = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", pipe)
     assert command("jobs", "--json").code == 0
@@ -128,7 +128,7 @@ def test_json_is_ascii_whatever_the_prompt(command: Command, monkeypatch: pytest
 
 
 def test_a_limit_may_be_larger_than_any_journal(command: Command):
-    draw(command)
+    generate(command)
     assert len(command("jobs", "--limit", 10**20, "--json").json) == 1
 
 
@@ -140,15 +140,15 @@ def test_what_makes_no_sense_is_refused(command: Command, words: tuple[str, ...]
 
 
 def test_a_journal_that_cannot_be_read_is_told(command: Command, tmp_path: Path):
-    draw(command)
+    generate(command)
     make_unusable(tmp_path / "state")
     run = command("jobs", "--json")
     assert run.code == 1
     assert run.json["error"]["code"] == "journal_unusable"
 
 
-def test_a_picture_written_elsewhere_is_listed_where_it_is(command: Command, tmp_path: Path):
-    draw(command, output=tmp_path / "fox.png")
+def test_an_image_written_elsewhere_is_listed_where_it_is(command: Command, tmp_path: Path):
+    generate(command, output=tmp_path / "fox.png")
     assert command("jobs", "--json").json[0]["images"][0]["path"] == str(tmp_path / "fox.png")
 
 
@@ -164,13 +164,13 @@ def test_pruning_without_a_limit_is_refused(command: Command):
 
 @pytest.mark.parametrize("words", [("--keep-days", "0"), ("--keep-days", "-1"), ("--max-bytes", "0")])
 def test_a_limit_that_would_delete_all_is_refused(command: Command, words: tuple[str, ...]):
-    path = draw(command)
+    path = generate(command)
     assert command("jobs", "prune", *words).code == 2
     assert path.exists()
 
 
-def test_old_pictures_and_their_jobs_go(command: Command):
-    old, new = age(draw(command), 31), draw(command)
+def test_old_images_and_their_jobs_go(command: Command):
+    old, new = age(generate(command), 31), generate(command)
     run = command("jobs", "prune", "--keep-days", 30)
     assert (run.code, run.paths) == (0, [old])
     assert run.err == "Deleted: files: 1 (0.0 MB), jobs: 1.\n"
@@ -179,7 +179,7 @@ def test_old_pictures_and_their_jobs_go(command: Command):
 
 
 def test_a_dry_run_changes_nothing(command: Command):
-    old = age(draw(command), 31)
+    old = age(generate(command), 31)
     run = command("jobs", "prune", "--keep-days", 30, "--dry-run")
     assert run.paths == [old]
     assert run.err.startswith("Would be deleted: files: 1")
@@ -187,8 +187,8 @@ def test_a_dry_run_changes_nothing(command: Command):
     assert len(command("jobs", "--json").json) == 1
 
 
-def test_a_picture_that_cannot_be_deleted_is_told_and_its_job_stays(command: Command, monkeypatch: pytest.MonkeyPatch):
-    old = age(draw(command), 31)
+def test_an_image_that_cannot_be_deleted_is_told_and_its_job_stays(command: Command, monkeypatch: pytest.MonkeyPatch):
+    old = age(generate(command), 31)
     monkeypatch.setattr(Path, "unlink", refuse)
     run = command("jobs", "prune", "--keep-days", 30)
     assert (run.code, run.out) == (1, "")
@@ -200,8 +200,8 @@ def refuse(path: Path, **_: object) -> None:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
-def test_a_job_goes_with_the_last_of_its_pictures(command: Command):
-    first = age(draw(command, batch_size=2), 31)
+def test_a_job_goes_with_the_last_of_its_images(command: Command):
+    first = age(generate(command, batch_size=2), 31)
     assert command("jobs", "prune", "--keep-days", 30).paths == [first]
     (job,) = command("jobs", "--json").json
     age(Path(job["images"][1]["path"]), 31)
@@ -209,15 +209,15 @@ def test_a_job_goes_with_the_last_of_its_pictures(command: Command):
     assert command("jobs", "--json").json == []
 
 
-def test_an_old_job_that_never_had_a_picture_is_forgotten(command: Command, comfyui: ComfyUIServer):
+def test_an_old_job_that_never_had_an_image_is_forgotten(command: Command, comfyui: ComfyUIServer):
     comfyui.fail("out_of_memory")
     command("generate", "x")
     assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 1
     assert command("jobs", "--json").json == []
 
 
-def test_an_old_job_whose_picture_lies_elsewhere_is_remembered(command: Command, tmp_path: Path):
-    draw(command, output=tmp_path / "fox.png")
+def test_an_old_job_whose_image_lies_elsewhere_is_remembered(command: Command, tmp_path: Path):
+    generate(command, output=tmp_path / "fox.png")
     assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 0
     assert len(command("jobs", "--json").json) == 1
 
@@ -228,13 +228,13 @@ def test_a_job_that_has_not_ended_is_never_forgotten(command: Command, waiting: 
 
 
 def test_an_output_folder_that_cannot_be_listed_is_told(command: Command, tmp_path: Path):
-    (tmp_path / "pictures").write_text("no folder")
+    (tmp_path / "images").write_text("no folder")
     run = command("jobs", "prune", "--keep-days", 30, "--json")
     assert (run.code, run.json["error"]["code"]) == (1, "output_not_writable")
 
 
-def test_pruning_with_an_unusable_journal_deletes_pictures_and_tells(command: Command, tmp_path: Path):
-    old = age(draw(command), 31)
+def test_pruning_with_an_unusable_journal_deletes_images_and_tells(command: Command, tmp_path: Path):
+    old = age(generate(command), 31)
     make_unusable(tmp_path / "state")
     run = command("jobs", "prune", "--keep-days", 30)
     assert (run.code, run.paths, old.exists()) == (1, [old], False)
@@ -242,32 +242,32 @@ def test_pruning_with_an_unusable_journal_deletes_pictures_and_tells(command: Co
 
 
 def test_the_settings_are_the_limits_and_options_win(command: Command):
-    old = age(draw(command), 31)
+    old = age(generate(command), 31)
     assert command("jobs", "prune", "--keep-days", 40, IMAGE_GEN_KEEP_DAYS=30).paths == []
     facts = command("jobs", "prune", "--json", IMAGE_GEN_KEEP_DAYS=30).json
     assert [file["path"] for file in facts["deleted"]] == [str(old)]
     assert (facts["jobs"], facts["dry_run"]) == (1, False)
 
 
-def test_a_server_with_a_limit_cleans_up_after_each_picture_but_never_that_one(command: Command, tmp_path: Path):
-    first = draw(command)
-    second = draw(command)
-    stranger = tmp_path / "pictures" / "holiday.png"
+def test_a_server_with_a_limit_cleans_up_after_each_image_but_never_that_one(command: Command, tmp_path: Path):
+    first = generate(command)
+    second = generate(command)
+    stranger = tmp_path / "images" / "holiday.png"
     stranger.write_bytes(b"x" * 1000)
     third = command("generate", "c", "--width", 64, "--height", 64, IMAGE_GEN_MAX_BYTES=1).paths[0]
     assert [path.exists() for path in (first, second, third, stranger)] == [False, False, True, True]
 
 
 def test_a_server_with_a_limit_removes_what_a_killed_one_left_half_written(command: Command, tmp_path: Path):
-    draw(command)
-    part = tmp_path / "pictures" / f".{'0a' * 16}.part"
+    generate(command)
+    part = tmp_path / "images" / f".{'0a' * 16}.part"
     part.write_bytes(b"x")
     age(part, 1)
     command("generate", "b", "--width", 64, "--height", 64, IMAGE_GEN_KEEP_DAYS=30)
     assert not part.exists()
 
 
-def test_a_folder_that_cannot_be_cleaned_up_costs_no_picture(
+def test_a_folder_that_cannot_be_cleaned_up_costs_no_image(
     command: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(os, "scandir", refuse)
@@ -287,7 +287,7 @@ def test_a_job_that_another_server_left_waiting_is_cancelled(command: Command, c
 
 
 def test_cancelling_a_finished_job_tells_where_it_lies_and_exits_1(command: Command):
-    path = draw(command)
+    path = generate(command)
     prompt_id = command("jobs", "--json").json[0]["prompt_id"]
     run = command("cancel", prompt_id)
     assert (run.code, run.paths) == (1, [path])

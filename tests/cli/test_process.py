@@ -25,7 +25,7 @@ INITIALIZE = {
 @pytest.fixture
 def environment(comfyui: ComfyUIServer, tmp_path: Path) -> dict[str, str]:
     """The variables of a process on the test's ComfyUI and folder."""
-    return {**os.environ, "COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures")}
+    return {**os.environ, "COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "images")}
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_ctrl_c_takes_the_job_back_and_exits_130(spawn, comfyui: ComfyUIServer, 
     assert process.returncode == 130
     assert (out, err) == ("", "Cancelled: taking the job back ...\n")
     comfyui.wait_until(lambda s: s.queue_remaining == 0)
-    assert list((tmp_path / "pictures").iterdir()) == []
+    assert list((tmp_path / "images").iterdir()) == []
 
 
 @POSIX

@@ -32,7 +32,7 @@ def long_settings() -> str:
 
 
 def families() -> str:
-    """What each family of models draws with."""
+    """What each family of models generates with."""
     rows = ([f"`{f.id}`", *_family(f)] for f in (*FAMILIES, UNKNOWN))
     return _table(
         ("Family", "Steps", "cfg", "Sampler, scheduler", "Size", "Multiple of", "Negative prompt", "Files"), rows

@@ -24,7 +24,7 @@ async def submit(comfyui: ComfyUIServer, graph: dict[str, Any]) -> str:
     return prompt_id
 
 
-async def draw(comfyui: ComfyUIServer, graph: dict[str, Any]) -> str:
+async def generate(comfyui: ComfyUIServer, graph: dict[str, Any]) -> str:
     """Queue the graph, wait until it has ended, and return its prompt_id."""
     prompt_id = await submit(comfyui, graph)
     await comfyui.until(lambda server: prompt_id in server.history)

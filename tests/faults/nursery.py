@@ -1,4 +1,4 @@
-"""Draws in processes that are killed: one line on stdin, `SECONDS SEED`, is one round, killed after so long.
+"""Generates in processes that are killed: one line on stdin, `SECONDS SEED`, is one round, killed after so long.
 
 With `inf` seconds it is left to end. One line on stdout says how long the round took and how it ended.
 
@@ -17,8 +17,8 @@ from mcp_image_gen_local.engines.comfyui import ENGINE  # noqa: F401 - loaded he
 from mcp_image_gen_local.settings import load_settings
 
 
-async def draw(seed: int) -> None:
-    """Draw one picture, as a server does for a call."""
+async def generate(seed: int) -> None:
+    """Generate one image, as a server does for a call."""
     app = App(load_settings())
     prompt_id = app.runner.start(GenerationRequest(prompt="a red apple", width=64, height=64, seed=seed))
     async for _ in app.runner.watch(prompt_id, seconds=60):
@@ -35,7 +35,7 @@ def main() -> None:
         seconds, seed = line.split()
         child = os.fork()
         if child == 0:
-            asyncio.run(draw(int(seed)))
+            asyncio.run(generate(int(seed)))
             os._exit(0)
         begun = time.monotonic()
         if seconds != "inf":

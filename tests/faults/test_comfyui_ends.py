@@ -65,7 +65,7 @@ async def test_killed_and_started_again_while_no_server_looked(connect, comfyui:
     comfyui.release(point)
     answer = await (await connect()).call("get_generation_status", prompt_id=prompt_id)
     assert answer.facts["status"] == "lost"
-    assert "seed=9 draws the same picture" in answer.facts["error"]["hint"]
+    assert "seed=9 generates the same image" in answer.facts["error"]["hint"]
 
 
 @pytest.mark.usefixtures("patient")
@@ -77,7 +77,7 @@ async def test_killed_after_the_file_was_written_and_before_it_told_of_it(caller
     comfyui.release("finishing")
     answer = await call
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 4)
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
 
 
 async def test_killed_after_the_file_was_written_while_no_server_looked(connect, comfyui: ComfyUIServer):
@@ -106,7 +106,7 @@ async def test_killed_while_it_wrote_the_second_of_three(connect, comfyui: Comfy
     answer = await (await connect()).call("get_generation_status", prompt_id=prompt_id)
     assert answer.facts["status"] == "done"
     assert len(answer.images) == 1
-    assert "Only 1 of 3 pictures could be had." in answer.story
+    assert "Only 1 of 3 images could be had." in answer.story
 
 
 async def test_it_takes_connections_and_answers_nothing_for_a_while(
@@ -145,7 +145,7 @@ async def test_it_takes_connections_and_answers_nothing_any_more(
     assert Path(answer.facts["path"]).is_file()
 
 
-async def test_it_stalls_just_when_the_history_must_tell_what_was_drawn(
+async def test_it_stalls_just_when_the_history_must_tell_what_was_generated(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
     """The socket told of the end, and the message with the files' names was not heard."""

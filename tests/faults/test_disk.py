@@ -12,7 +12,7 @@ from tests.conftest import Caller
 
 
 class FullDisk:
-    """Lets the first `writes` writes of pictures through, and fails the others."""
+    """Lets the first `writes` writes of images through, and fails the others."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str, writes: int) -> None:
         owner = Path if name == "write_bytes" else os
@@ -36,11 +36,11 @@ async def test_a_disk_that_fills_up_within_a_batch_costs_nothing_in_the_end(
         FullDisk(patch, "write_bytes", writes)
         error = (await caller.generate(batch_size=3)).error
     assert error.startswith("The disk is full")
-    before = set((tmp_path / "pictures").iterdir())
+    before = set((tmp_path / "images").iterdir())
     assert len(before) == writes
     prompt_id = comfyui.prompts[0]["prompt_id"]
     facts = (await caller.call("get_generation_status", prompt_id=prompt_id)).facts
-    after = set((tmp_path / "pictures").iterdir())
+    after = set((tmp_path / "images").iterdir())
     assert (facts["status"], len(facts["images"]), len(after)) == ("done", 3, 3)
     assert before < after
     assert {image["path"] for image in facts["images"]} == {str(path) for path in after}
@@ -58,7 +58,7 @@ async def test_a_disk_that_fills_up_is_told_to_the_next_server_too(
     prompt_id = comfyui.prompts[0]["prompt_id"]
     facts = (await (await connect()).call("get_generation_status", prompt_id=prompt_id)).facts
     assert (facts["status"], len(facts["images"])) == ("done", 2)
-    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "images").iterdir())) == 2
 
 
 async def test_a_disk_without_room_for_a_name_is_taken_as_one_without_links(
@@ -68,7 +68,7 @@ async def test_a_disk_without_room_for_a_name_is_taken_as_one_without_links(
     assert (await caller.generate()).facts["status"] == "done"
 
 
-async def test_a_full_disk_under_the_journal_is_told_with_the_picture(caller: Caller):
+async def test_a_full_disk_under_the_journal_is_told_with_the_image(caller: Caller):
     """SQLite's own limit stands for the disk's: the error is the same."""
     assert (await caller.generate(seed=1)).facts["status"] == "done"
     await caller.app.journal._do(lambda file: file.execute("PRAGMA max_page_count = 1"), writes=False)

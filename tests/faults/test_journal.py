@@ -1,4 +1,4 @@
-"""The journal is deleted, damaged, locked, older or newer: it never costs a picture."""
+"""The journal is deleted, damaged, locked, older or newer: it never costs an image."""
 
 import asyncio
 import contextlib
@@ -94,7 +94,7 @@ async def test_two_servers_on_one(connect, comfyui: ComfyUIServer, tmp_path: Pat
     comfyui.release("step:2")
     found = (await question).facts
     assert found["status"] == "done"
-    assert {image["path"] for image in found["images"]} == {str(p) for p in (tmp_path / "pictures").iterdir()}
+    assert {image["path"] for image in found["images"]} == {str(p) for p in (tmp_path / "images").iterdir()}
     assert len(found["images"]) == 2
 
 
@@ -119,10 +119,10 @@ async def test_a_clock_that_goes_backwards(connect, monkeypatch: pytest.MonkeyPa
         names += [Path((await caller.generate(seed=1)).facts["path"]).name for _ in range(2)]
         await caller.client.close()
         now[0] -= 3600
-    assert len(set(names)) == len(list((tmp_path / "pictures").iterdir())) == 6
+    assert len(set(names)) == len(list((tmp_path / "images").iterdir())) == 6
 
 
-async def test_servers_with_folders_of_their_own_do_not_save_each_others_pictures(
+async def test_servers_with_folders_of_their_own_do_not_save_each_others_images(
     connect, comfyui: ComfyUIServer, tmp_path: Path
 ):
     comfyui.hold("step:1")
@@ -131,6 +131,6 @@ async def test_servers_with_folders_of_their_own_do_not_save_each_others_picture
     await comfyui.until(lambda server: server.queue_remaining == 2)
     comfyui.release("step:1")
     facts = [(await call).facts for call in calls]
-    assert [len(list(folder.iterdir())) for folder in (tmp_path / "pictures", tmp_path / "other")] == [1, 1]
+    assert [len(list(folder.iterdir())) for folder in (tmp_path / "images", tmp_path / "other")] == [1, 1]
     found = await other.call("get_generation_status", prompt_id=facts[0]["prompt_id"])
     assert found.facts["path"] == facts[0]["path"]

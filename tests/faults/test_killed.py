@@ -1,4 +1,4 @@
-"""kill -9 of our server at random points: no picture that ComfyUI finished is ever lost, and none is saved twice."""
+"""kill -9 of our server at random points: no image that ComfyUI finished is ever lost, and none is saved twice."""
 
 import asyncio
 import json
@@ -29,8 +29,8 @@ pytestmark = [
 
 @pytest.fixture
 def nursery(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that draws in children and kills them."""
-    ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "pictures")}
+    """A process that generates in children and kills them."""
+    ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "images")}
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.nursery"],
         stdin=subprocess.PIPE,
@@ -47,12 +47,12 @@ def nursery(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[subprocess.Popen
 
 
 def prompt_id_of(path: Path) -> str:
-    with Image.open(path) as picture:
-        picture.load()  # a file that is cut off raises
-        return json.loads(picture.text["mcp-image-gen"])["prompt_id"]
+    with Image.open(path) as image:
+        image.load()  # a file that is cut off raises
+        return json.loads(image.text["mcp-image-gen"])["prompt_id"]
 
 
-async def test_two_hundred_kills_lose_no_picture(
+async def test_two_hundred_kills_lose_no_image(
     nursery: subprocess.Popen[str], comfyui: ComfyUIServer, configure: Callable[..., Settings], tmp_path: Path
 ):
     comfyui.step_seconds = 0.01
@@ -79,7 +79,7 @@ async def test_two_hundred_kills_lose_no_picture(
                     pass
     await app.aclose()
 
-    saved = Counter(prompt_id_of(path) for path in (tmp_path / "pictures").glob("*.png"))
+    saved = Counter(prompt_id_of(path) for path in (tmp_path / "images").glob("*.png"))
     assert set(comfyui.finished) - set(saved) == set()
     assert [prompt_id for prompt_id, files in saved.items() if files > 1] == []
     assert len(comfyui.finished) >= ROUNDS / UNHURT

@@ -9,35 +9,35 @@ from PIL import Image
 
 from mcp_image_gen_local.engines.comfyui import client as comfyui_client
 from mcp_image_gen_local.engines.comfyui import queueing
-from tests.comfyui_pictures import png
+from tests.comfyui_images import png
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
-PICTURE = png(Image.frombytes("RGB", (96, 96), hashlib.shake_128(b"noise").digest(96 * 96 * 3)))
+IMAGE = png(Image.frombytes("RGB", (96, 96), hashlib.shake_128(b"noise").digest(96 * 96 * 3)))
 
 
 @pytest.fixture
 def noisy(comfyui: ComfyUIServer) -> ComfyUIServer:
-    """A ComfyUI whose pictures do not compress."""
-    comfyui.picture = lambda *_: PICTURE
+    """A ComfyUI whose images do not compress."""
+    comfyui.image = lambda *_: IMAGE
     comfyui.restart()
     return comfyui
 
 
-async def test_a_picture_cut_at_every_kilobyte_arrives_whole(caller: Caller, noisy: ComfyUIServer):
+async def test_an_image_cut_at_every_kilobyte_arrives_whole(caller: Caller, noisy: ComfyUIServer):
     prompt_id = ""
-    for at in range(0, len(PICTURE), 1000):
+    for at in range(0, len(IMAGE), 1000):
         noisy.fail("truncated_view", at=at, times=1)
         facts = (await caller.generate(seed=at)).facts
         assert facts["status"] == "done"
-        with Image.open(facts["path"]) as picture:
-            picture.load()
+        with Image.open(facts["path"]) as image:
+            image.load()
         assert facts["prompt_id"] != prompt_id
         prompt_id = facts["prompt_id"]
         assert "truncated_view" not in noisy.faults
 
 
-async def test_a_picture_that_is_always_cut_is_fetched_later(caller: Caller, noisy: ComfyUIServer):
+async def test_an_image_that_is_always_cut_is_fetched_later(caller: Caller, noisy: ComfyUIServer):
     noisy.fail("truncated_view", at=5000)
     error = (await caller.generate()).error
     prompt_id = noisy.prompts[0]["prompt_id"]
@@ -46,14 +46,14 @@ async def test_a_picture_that_is_always_cut_is_fetched_later(caller: Caller, noi
     assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["status"] == "done"
 
 
-async def test_a_picture_that_trickles_is_given_up_and_fetched_later(
+async def test_an_image_that_trickles_is_given_up_and_fetched_later(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
     """Each byte comes in time, so that no time-out of a single read ever strikes."""
     monkeypatch.setattr(comfyui_client, "VIEW_SECONDS", 0.3)
     comfyui.fail("slow_view", seconds=0.02)
     error = (await caller.generate()).error
-    assert "did not hand out the picture" in error
+    assert "did not hand out the image" in error
     assert f"{comfyui.url}/view?filename=" in error
     comfyui.heal("slow_view")
     answer = await caller.call("get_generation_status", prompt_id=comfyui.prompts[0]["prompt_id"])
@@ -81,7 +81,7 @@ async def test_a_prompt_that_is_lost_every_time_is_told_and_safe_to_repeat(calle
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3, 0.65])
-async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_drawn_once(
+async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_generated_once(
     caller: Caller, comfyui: ComfyUIServer, seconds: float
 ):
     comfyui.fail("late_prompt", seconds=seconds, times=1)
@@ -91,10 +91,10 @@ async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_drawn_once(
     assert len(comfyui.rendered) == 1
 
 
-async def test_a_copy_that_arrives_behind_another_job_is_not_drawn(
+async def test_a_copy_that_arrives_behind_another_job_is_not_generated(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """By then ComfyUI's cache no longer knows the first picture."""
+    """By then ComfyUI's cache no longer knows the first image."""
     monkeypatch.setattr(queueing, "LOOKUP_DELAYS", (0.0,))
     comfyui.step_seconds = 0.1
     comfyui.hold("step:1")
@@ -118,7 +118,7 @@ async def test_a_prompt_without_a_reply_is_withdrawn_in_case_it_arrives(
     assert comfyui.rendered == []
 
 
-async def test_one_picture_of_a_batch_is_gone(caller: Caller, comfyui: ComfyUIServer):
+async def test_one_image_of_a_batch_is_gone(caller: Caller, comfyui: ComfyUIServer):
     comfyui.hold("finishing")
     call = asyncio.ensure_future(caller.generate(batch_size=3))
     await comfyui.reached("finishing")
@@ -127,5 +127,5 @@ async def test_one_picture_of_a_batch_is_gone(caller: Caller, comfyui: ComfyUISe
     answer = await call
     assert (answer.facts["status"], len(answer.facts["images"])) == ("done", 2)
     assert "does not hand it out" in answer.story
-    assert "Only 2 of 3 pictures could be had." in answer.story
+    assert "Only 2 of 3 images could be had." in answer.story
     assert all(Path(image["path"]).is_file() for image in answer.facts["images"])

@@ -18,7 +18,7 @@ async def test_there_are_no_more_messages_than_these_tests_cut(caller: Caller, c
 
 
 @pytest.mark.parametrize("after", range(MESSAGES))
-async def test_a_socket_that_is_cut_costs_no_picture(caller: Caller, comfyui: ComfyUIServer, after: int):
+async def test_a_socket_that_is_cut_costs_no_image(caller: Caller, comfyui: ComfyUIServer, after: int):
     comfyui.fail("drop_socket", after=after)
     answer = await caller.generate(seed=after)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", after)
@@ -26,7 +26,7 @@ async def test_a_socket_that_is_cut_costs_no_picture(caller: Caller, comfyui: Co
 
 
 @pytest.mark.parametrize("after", range(0, MESSAGES, 3))
-async def test_a_socket_that_falls_silent_costs_no_picture(caller: Caller, comfyui: ComfyUIServer, after: int):
+async def test_a_socket_that_falls_silent_costs_no_image(caller: Caller, comfyui: ComfyUIServer, after: int):
     comfyui.fail("deaf_socket", after=after)
     answer = await caller.generate(seed=after)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", after)
@@ -53,7 +53,7 @@ async def test_the_next_job_after_a_lost_socket_has_its_steps_again(caller: Call
     await comfyui.until(lambda server: server.queue_remaining == 2)
     comfyui.release("step:2")
     assert [(await call).facts["status"] for call in (first, second)] == ["done", "done"]
-    assert any("drawing, step 3/3" in text for _, _, text in caller.progress)
+    assert any("generating, step 3/3" in text for _, _, text in caller.progress)
 
 
 async def test_a_restart_of_comfyui_ends_in_a_new_socket_for_the_next_job(caller: Caller, comfyui: ComfyUIServer):
@@ -61,7 +61,7 @@ async def test_a_restart_of_comfyui_ends_in_a_new_socket_for_the_next_job(caller
     comfyui.restart()
     caller.progress.clear()
     assert (await caller.generate(seed=2)).facts["status"] == "done"
-    assert any("drawing, step 4/4" in text for _, _, text in caller.progress)
+    assert any("generating, step 4/4" in text for _, _, text in caller.progress)
 
 
 async def test_a_handshake_without_an_answer_costs_one_job_a_moment_and_the_next_ones_nothing(

@@ -23,7 +23,7 @@ async def make(engine: SteeredEngine, tmp_path: Path) -> AsyncIterator[Callable[
 
     def runner(timeout_seconds: float = 60) -> JobRunner:
         journals.append(Journal(tmp_path / "state"))
-        made.append(JobRunner(engine, ImageStore(tmp_path / "pictures"), journals[-1], timeout_seconds=timeout_seconds))
+        made.append(JobRunner(engine, ImageStore(tmp_path / "images"), journals[-1], timeout_seconds=timeout_seconds))
         return made[-1]
 
     yield runner

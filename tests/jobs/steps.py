@@ -21,15 +21,15 @@ async def ended(runner: JobRunner, prompt_id: str) -> Job:
 
 
 async def reached(runner: JobRunner, prompt_id: str, step: int) -> None:
-    """Return when the job has drawn the step."""
+    """Return when the job has generated the step."""
     with anyio.fail_after(5):
         async for job in runner.watch(prompt_id, seconds=60):
             if job.progress and job.progress.step == step:
                 return
 
 
-async def drawing(runner: JobRunner, engine: SteeredEngine) -> str:
-    """Start a job and return its prompt_id once it has drawn its first step."""
+async def generation(runner: JobRunner, engine: SteeredEngine) -> str:
+    """Start a job and return its prompt_id once it has generated its first step."""
     prompt_id = runner.start(REQUEST)
     engine.steps(1)
     await reached(runner, prompt_id, 1)
@@ -37,8 +37,8 @@ async def drawing(runner: JobRunner, engine: SteeredEngine) -> str:
 
 
 async def left_behind(runner: JobRunner, engine: SteeredEngine) -> str:
-    """Close the runner while it draws; return the job's prompt_id."""
-    prompt_id = await drawing(runner, engine)
+    """Close the runner while it generates; return the job's prompt_id."""
+    prompt_id = await generation(runner, engine)
     await runner.aclose()
     return prompt_id
 

@@ -10,17 +10,17 @@ import pytest
 
 from mcp_image_gen_local.domain.errors import EngineUnreachable, JobOfAnother
 from mcp_image_gen_local.jobs import JobRunner
-from tests.jobs.steps import REQUEST, drawing, ended, reached_journal
+from tests.jobs.steps import REQUEST, ended, generation, reached_journal
 from tests.steered_engine import SteeredEngine
 
 
 async def test_cancelling_withdraws_the_job_from_the_engine(runner: JobRunner, engine: SteeredEngine, tmp_path: Path):
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     job = await runner.cancel(prompt_id)
     assert (job.status, job.error.code) == ("cancelled", "generation_cancelled")
     assert engine.withdrawn == [prompt_id]
     assert (await ended(runner, prompt_id)).status == "cancelled"
-    assert list((tmp_path / "pictures").iterdir()) == []
+    assert list((tmp_path / "images").iterdir()) == []
 
 
 async def test_cancelling_at_once_leaves_no_coroutine_behind(runner: JobRunner):
@@ -34,7 +34,7 @@ async def test_cancelling_at_once_leaves_no_coroutine_behind(runner: JobRunner):
 
 
 async def test_cancelling_twice_withdraws_once_or_twice_and_ends_cancelled(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     jobs = await asyncio.gather(runner.cancel(prompt_id), runner.cancel(prompt_id))
     assert [job.status for job in jobs] == ["cancelled", "cancelled"]
     assert set(engine.withdrawn) == {prompt_id}
@@ -50,7 +50,7 @@ async def test_cancelling_an_ended_job_leaves_it_done(runner: JobRunner, engine:
 
 async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: JobRunner, engine: SteeredEngine):
     engine.refusal = engine.failure = EngineUnreachable("It is off.")
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     job = await runner.cancel(prompt_id, seconds=0)
     assert (job.status, job.progress.phase) == ("running", "cancelling")
     job = await runner.cancel(prompt_id, seconds=0.1)
@@ -62,7 +62,7 @@ async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: Jo
 
 async def test_an_engine_that_fails_oddly_is_told_again(runner: JobRunner, engine: SteeredEngine):
     engine.refusal = AttributeError("oh")
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     job = await runner.cancel(prompt_id, seconds=0.1)
     assert (job.status, job.untold) == ("running", "The engine could not be told: AttributeError('oh').")
     engine.refusal = None
@@ -72,7 +72,7 @@ async def test_an_engine_that_fails_oddly_is_told_again(runner: JobRunner, engin
 async def test_an_engine_that_does_not_answer_is_not_said_to_be_told(
     runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     monkeypatch.setattr(engine, "cancel", lambda _: asyncio.Event().wait())
     assert (await runner.cancel(prompt_id, seconds=0.01)).untold == "The engine has not answered yet."
 
@@ -117,7 +117,7 @@ async def test_a_job_is_cancelling_until_it_has_ended(
 
 
 async def test_nothing_is_kept_of_a_call_that_cancelled(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     await runner.cancel(prompt_id)
     await anyio.wait_all_tasks_blocked()
     entry = runner._roster[prompt_id]
@@ -127,7 +127,7 @@ async def test_nothing_is_kept_of_a_call_that_cancelled(runner: JobRunner, engin
 async def test_a_cancel_is_verified_until_the_engine_lets_go(runner: JobRunner, engine: SteeredEngine):
     """It may be loading a model, deaf to interrupts."""
     engine.holds_on = 3
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     job = await runner.cancel(prompt_id)
     assert (job.status, engine.withdrawn) == ("cancelled", [prompt_id] * 4)
 
@@ -136,7 +136,7 @@ async def test_a_job_that_is_being_cancelled_says_so_whatever_the_engine_tells(
     runner: JobRunner, engine: SteeredEngine
 ):
     engine.holds_on = 10**9
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     await runner.cancel(prompt_id, seconds=0)
     engine.steps(1)
     with anyio.fail_after(5):
@@ -146,11 +146,11 @@ async def test_a_job_that_is_being_cancelled_says_so_whatever_the_engine_tells(
     assert job.progress.describe() == "cancelling"
 
 
-async def test_a_picture_that_was_finished_before_the_cancel_took_effect_is_kept(
+async def test_an_image_that_was_finished_before_the_cancel_took_effect_is_kept(
     runner: JobRunner, engine: SteeredEngine
 ):
     engine.holds_on = 10**9
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     await runner.cancel(prompt_id, seconds=0)
     engine.steps(2)
     job = await ended(runner, prompt_id)

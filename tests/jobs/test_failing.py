@@ -83,7 +83,7 @@ async def test_a_failed_job_does_not_hold_its_request_in_memory(runner: JobRunne
     assert engine.failure.__traceback__ is None
 
 
-async def test_pictures_that_are_drawn_get_time_to_be_fetched_whatever_drawing_may_take(
+async def test_images_that_are_generated_get_time_to_be_fetched_whatever_generating_may_take(
     runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
 ):
     fetch, left = engine.fetch, []
@@ -93,7 +93,7 @@ async def test_pictures_that_are_drawn_get_time_to_be_fetched_whatever_drawing_m
         return fetch(prompt_id, skip=skip)
 
     monkeypatch.setattr(engine, "fetch", fetch_late)
-    prompt_id = runner.start(REQUEST)  # 60 s are for drawing
+    prompt_id = runner.start(REQUEST)  # 60 s are for generating
     engine.steps()
     assert (await ended(runner, prompt_id)).status == "done"
     assert left[0] > FETCH_SECONDS - 60

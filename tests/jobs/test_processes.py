@@ -13,8 +13,8 @@ from mcp_image_gen_local.jobs.roster import MAX_REMEMBERED
 from mcp_image_gen_local.storage.images import ImageStore
 from tests.jobs.steps import (
     REQUEST,
-    drawing,
     ended,
+    generation,
     ids,
     left_behind,
     look_for_orphans,
@@ -58,8 +58,8 @@ async def test_a_job_that_is_cancelled_elsewhere_is_taken_back_from_an_engine_th
     make: Callable[..., JobRunner], engine: SteeredEngine, tmp_path: Path
 ):
     one = make()
-    other = JobRunner(SteeredEngine(), ImageStore(tmp_path / "pictures"), one._journal, timeout_seconds=60)
-    prompt_id = await drawing(one, engine)
+    other = JobRunner(SteeredEngine(), ImageStore(tmp_path / "images"), one._journal, timeout_seconds=60)
+    prompt_id = await generation(one, engine)
     assert (await other.cancel(prompt_id)).status == "cancelled"
     assert (await ended(one, prompt_id)).status == "cancelled"
     assert engine.withdrawn == [prompt_id]
@@ -93,7 +93,7 @@ async def test_trouble_of_a_process_that_only_asks_does_not_end_the_job(
 ):
     monkeypatch.setattr(entry, "OWNER_SECONDS", 0.1)
     one, theirs = make(), SteeredEngine()
-    prompt_id = await drawing(one, engine)
+    prompt_id = await generation(one, engine)
     (tmp_path / "taken").write_text("a file")
     other = JobRunner(theirs, ImageStore(tmp_path / "taken"), one._journal, timeout_seconds=60)
     theirs.known.add(prompt_id)
@@ -238,7 +238,7 @@ async def test_a_job_that_lost_its_engine_is_tried_again_when_asked_for(runner: 
 
 
 async def test_closing_leaves_the_engines_jobs_alone(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = await drawing(runner, engine)
+    prompt_id = await generation(runner, engine)
     with anyio.fail_after(5):
         await runner.aclose()
     assert engine.withdrawn == []

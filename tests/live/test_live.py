@@ -1,4 +1,4 @@
-"""A real ComfyUI at COMFYUI_URL draws: run with `COMFYUI_URL=http://127.0.0.1:8188 pytest tests/live`.
+"""A real ComfyUI at COMFYUI_URL generates: run with `COMFYUI_URL=http://127.0.0.1:8188 pytest tests/live`.
 
 64x64 and few steps, so that a CPU with random weights is enough. A model that is not there is skipped by name.
 """
@@ -64,8 +64,8 @@ async def model(live: Caller, family: str, role: str) -> str:
 
 
 def pixels(answer: Answer) -> bytes:
-    with Image.open(answer.facts["path"]) as picture:
-        return picture.convert("RGB").tobytes()
+    with Image.open(answer.facts["path"]) as image:
+        return image.convert("RGB").tobytes()
 
 
 async def ask(path: str) -> Any:
@@ -75,21 +75,21 @@ async def ask(path: str) -> Any:
 
 
 @pytest.mark.parametrize("role", ["diffusion_model", "checkpoint"])
-async def test_flux_schnell_draws_from_separate_files_and_from_one(live: Caller, role: str):
+async def test_flux_schnell_generates_from_separate_files_and_from_one(live: Caller, role: str):
     name = await model(live, "flux1-schnell", role)
     answer = await live.generate(seed=1, model=name)
     assert (answer.facts["status"], answer.facts["model"]) == ("done", name)
     assert (answer.facts["width"], answer.facts["height"]) == (64, 64)
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
     steps = dict.fromkeys(text.split(" (")[0] for _, _, text in live.progress if "step" in text)
-    assert list(steps) == [f"drawing, step {n}/4" for n in range(1, 5)]
+    assert list(steps) == [f"generating, step {n}/4" for n in range(1, 5)]
 
 
-async def test_the_default_model_draws(live: Caller):
+async def test_the_default_model_generates(live: Caller):
     assert (await live.generate(seed=2)).facts["status"] == "done"
 
 
-async def test_sd15_draws_with_a_negative_prompt_that_has_an_effect(live: Caller):
+async def test_sd15_generates_with_a_negative_prompt_that_has_an_effect(live: Caller):
     name = await model(live, "sd15", "checkpoint")
     plain = await live.generate(seed=3, model=name, steps=2)
     other = await live.generate(seed=3, model=name, steps=2, negative_prompt="blurry, dark")
@@ -97,19 +97,19 @@ async def test_sd15_draws_with_a_negative_prompt_that_has_an_effect(live: Caller
     assert "no effect" not in other.story
 
 
-async def test_a_batch_of_two_gives_two_pictures(live: Caller):
+async def test_a_batch_of_two_gives_two_images(live: Caller):
     answer = await live.generate(seed=4, batch_size=2)
     paths = {image["path"] for image in answer.facts["images"]}
     assert len(paths) == len(answer.images) == 2
-    assert answer.picture(0).tobytes() != answer.picture(1).tobytes()
+    assert answer.image(0).tobytes() != answer.image(1).tobytes()
 
 
-async def test_the_same_seed_draws_identical_pixels(live: Caller):
+async def test_the_same_seed_generates_identical_pixels(live: Caller):
     first, again, other = [await live.generate(seed=seed) for seed in (5, 5, 6)]
     assert pixels(first) == pixels(again) != pixels(other)
 
 
-async def test_a_cancelled_call_frees_the_queue_and_the_next_one_draws(live: Caller):
+async def test_a_cancelled_call_frees_the_queue_and_the_next_one_generates(live: Caller):
     call = asyncio.ensure_future(live.generate(seed=7, steps=200))
     with anyio.fail_after(120):
         while not any("step" in text for _, _, text in live.progress):
@@ -135,7 +135,7 @@ async def test_the_tool_cancels_a_job_whatever_it_is_at(live: Caller):
     assert not any((await ask("/queue")).values())
 
 
-async def test_a_running_job_shows_the_picture_so_far_where_comfyui_makes_previews(live: Caller):
+async def test_a_running_job_shows_the_image_so_far_where_comfyui_makes_previews(live: Caller):
     argv = " ".join((await ask("/system_stats"))["system"]["argv"])
     if "--preview-method" not in argv:
         pytest.skip("this ComfyUI makes no previews: start it with --preview-method auto")
@@ -146,7 +146,7 @@ async def test_a_running_job_shows_the_picture_so_far_where_comfyui_makes_previe
             assert answer.facts["status"] != "done"
             await anyio.sleep(0.05)
     assert answer.images[0].mime_type == "image/jpeg"
-    assert answer.picture().width >= 8
+    assert answer.image().width >= 8
     await live.call("cancel_generation", prompt_id=prompt_id)
 
 
@@ -156,7 +156,7 @@ async def test_a_job_that_takes_long_is_returned_by_get_generation_status(live: 
     live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 240})
     answer = await live.call("get_generation_status", prompt_id=prompt_id)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 9)
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
 
 
 async def test_a_finished_job_is_found_again_by_another_process(live: Caller, tmp_path: Path):
@@ -184,12 +184,12 @@ async def test_an_unknown_job_is_told(live: Caller):
 
 
 @pytest.mark.parametrize(("family", "role"), [("flux1-schnell", "checkpoint"), ("sd15", "checkpoint")])
-async def test_a_picture_drawn_before_is_drawn_over(live: Caller, family: str, role: str):
-    """The same seed, more and less of the first picture: three different ones."""
+async def test_an_image_generated_before_is_generated_over(live: Caller, family: str, role: str):
+    """The same seed, more and less of the first image: three different ones."""
     settings = {"model": await model(live, family, role), "steps": 4, "seed": 1}
     first = await live.generate(**settings)
-    drawn = [
+    generated = [
         await live.generate(**settings, init_image=first.facts["path"], denoise=denoise) for denoise in (0.25, 0.75)
     ]
-    assert [(a.facts["width"], a.facts["height"]) for a in drawn] == [(64, 64)] * 2
-    assert len({pixels(answer) for answer in (first, *drawn)}) == 3
+    assert [(a.facts["width"], a.facts["height"]) for a in generated] == [(64, 64)] * 2
+    assert len({pixels(answer) for answer in (first, *generated)}) == 3

@@ -69,7 +69,7 @@ async def test_without_comfyui_every_tool_says_how_to_start_it(caller: Caller, c
     assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
 
 
-async def test_once_comfyui_is_started_the_next_call_draws(caller: Caller, comfyui: ComfyUIServer):
+async def test_once_comfyui_is_started_the_next_call_generates(caller: Caller, comfyui: ComfyUIServer):
     await anyio.to_thread.run_sync(comfyui.stop)
     assert (await caller.generate()).is_error
     await anyio.to_thread.run_sync(comfyui.start)
@@ -96,7 +96,7 @@ async def test_an_unknown_default_model_is_told_the_same_way(connect):
 async def test_a_missing_vae_is_named_with_its_folder(caller: Caller, comfyui: ComfyUIServer):
     comfyui.models["vae"] = []
     assert (await caller.generate(model="flux1-schnell")).error == (
-        "The model 'flux1-schnell.safetensors' cannot draw yet. Missing: ae.safetensors from "
+        "The model 'flux1-schnell.safetensors' cannot generate yet. Missing: ae.safetensors from "
         "black-forest-labs/FLUX.1-schnell into models/vae. Put the files into ComfyUI's folders, then call again."
     )
 
@@ -118,7 +118,7 @@ async def test_a_missing_node_is_named(caller: Caller, comfyui: ComfyUIServer):
     assert comfyui.prompts == []
 
 
-# -- while drawing ------------------------------------------------------------------------------------------------
+# -- while generating ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["cuda", "rocm", "cpu"])
@@ -147,7 +147,7 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
     prompt_id = comfyui.prompts[0]["prompt_id"]
     assert error == (
         f"The job {prompt_id} did not end within 0.8 s and was withdrawn. "
-        "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture."
+        "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller image."
     )
     assert set(comfyui.interrupted) == {prompt_id}
     assert comfyui.queue_remaining == 0
@@ -162,12 +162,12 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
         ({"width": 15}, "width=15 is out of range 16..4096. Sizes are pixels; 1024 suits most models."),
         ({"height": 4097}, "height=4097 is out of range 16..4096. Sizes are pixels; 1024 suits most models."),
         ({"steps": 0}, "steps=0 is out of range 1..200. FLUX.1-schnell wants 4, most other models 20 to 30."),
-        ({"seed": -1}, "seed=-1 is out of range 0..18446744073709551615. Leave seed out to draw a random one."),
-        ({"seed": 2**64}, f"seed={2**64} is out of range 0..{2**64 - 1}. Leave seed out to draw a random one."),
+        ({"seed": -1}, "seed=-1 is out of range 0..18446744073709551615. Leave seed out to generate a random one."),
+        ({"seed": 2**64}, f"seed={2**64} is out of range 0..{2**64 - 1}. Leave seed out to generate a random one."),
         ({"cfg": -0.5}, "cfg=-0.5 is out of range 0..100. "
                         "Distilled models such as FLUX.1-schnell want 1, others 4 to 8."),
-        ({"batch_size": 17}, "batch_size=17 is out of range 1..16. Call again with other seeds for more pictures."),
-        ({"prompt": " \n"}, "The prompt is empty. Say what to draw, e.g. 'a lighthouse at dusk'."),
+        ({"batch_size": 17}, "batch_size=17 is out of range 1..16. Call again with other seeds for more images."),
+        ({"prompt": " \n"}, "The prompt is empty. Say what to generate, e.g. 'a lighthouse at dusk'."),
         ({"prompt": "x" * 20_001}, "prompt has 20001 characters; at most 20000 are taken. "
                                    "Shorten it: models read a few hundred words at most."),
         ({"negative_prompt": "x" * 20_001}, "negative_prompt has 20001 characters; at most 20000 are taken. "
@@ -176,7 +176,7 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
                               "Correct the arguments and call again."),
     ],
 )  # fmt: skip
-async def test_a_wrong_argument_is_told_and_nothing_is_drawn(
+async def test_a_wrong_argument_is_told_and_nothing_is_generated(
     caller: Caller, comfyui: ComfyUIServer, arguments, message
 ):
     assert (await caller.generate(**arguments)).error == message
@@ -214,10 +214,10 @@ async def test_arguments_of_the_wrong_kind_are_told_by_name(caller: Caller, argu
 # -- the output folder --------------------------------------------------------------------------------------------
 
 
-async def test_a_file_in_the_place_of_the_output_folder_is_told_before_anything_is_drawn(
+async def test_a_file_in_the_place_of_the_output_folder_is_told_before_anything_is_generated(
     caller: Caller, comfyui: ComfyUIServer, tmp_path: Path
 ):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.write_text("in the way")
     error = (await caller.generate()).error
     assert error == (
@@ -228,7 +228,7 @@ async def test_a_file_in_the_place_of_the_output_folder_is_told_before_anything_
 
 
 @BOTH_ERAS
-async def test_a_full_disk_leaves_the_picture_at_comfyui_and_it_is_saved_once_there_is_space(
+async def test_a_full_disk_leaves_the_image_at_comfyui_and_it_is_saved_once_there_is_space(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     def full(*_: Path) -> None:
@@ -238,14 +238,14 @@ async def test_a_full_disk_leaves_the_picture_at_comfyui_and_it_is_saved_once_th
         patch.setattr(Path, "write_bytes", full)
         error = (await caller.generate(seed=4)).error
     prompt_id = comfyui.prompts[0]["prompt_id"]
-    assert error.startswith(f"The disk is full: {tmp_path / 'pictures'}. The picture is not lost: it stays at")
+    assert error.startswith(f"The disk is full: {tmp_path / 'images'}. The image is not lost: it stays at")
     assert f"{comfyui.url}/view?filename=" in error
     assert "Free space, then" in error
     assert f'get_generation_status(prompt_id="{prompt_id}")' in error
-    assert list((tmp_path / "pictures").iterdir()) == []
+    assert list((tmp_path / "images").iterdir()) == []
     saved = await caller.call("get_generation_status", prompt_id=prompt_id)
     assert (saved.facts["status"], saved.facts["seed"]) == ("done", 4)
-    assert [str(path) for path in (tmp_path / "pictures").iterdir()] == [saved.facts["path"]]
+    assert [str(path) for path in (tmp_path / "images").iterdir()] == [saved.facts["path"]]
     assert len(comfyui.prompts) == 1
 
 
@@ -272,7 +272,7 @@ async def test_a_call_that_is_cancelled_while_comfyui_dies_ends_all_the_same(cal
     assert status["status"] == "cancelled"
 
 
-async def test_a_global_clear_of_the_history_does_not_cost_a_saved_picture(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_global_clear_of_the_history_does_not_cost_a_saved_image(caller: Caller, comfyui: ComfyUIServer):
     prompt_id = (await caller.generate(seed=8)).facts["prompt_id"]
     await post(comfyui, "/history", {"clear": True})
     assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["seed"] == 8

@@ -16,7 +16,7 @@ from tests.conftest import Caller
 UNFINISHED = ("queued", "running")
 
 
-async def test_a_call_returns_the_picture_its_path_and_its_seed(caller: Caller, tmp_path: Path):
+async def test_a_call_returns_the_image_its_path_and_its_seed(caller: Caller, tmp_path: Path):
     """One line of JSON, a sentence, an inline PNG, and a link that is for the user alone."""
     answer = await caller.generate("a lighthouse at dusk", seed=42)
     facts = answer.facts
@@ -26,9 +26,9 @@ async def test_a_call_returns_the_picture_its_path_and_its_seed(caller: Caller, 
     assert (facts["status"], facts["seed"], facts["width"], facts["height"]) == ("done", 42, 64, 64)
     assert facts["engine"] == "comfyui"
     path = Path(facts["path"])
-    assert path.parent == tmp_path / "pictures"
+    assert path.parent == tmp_path / "images"
     assert path.name.endswith("_42.png")
-    assert answer.picture().tobytes() == Image.open(path).tobytes()
+    assert answer.image().tobytes() == Image.open(path).tobytes()
     assert [str(link.uri) for link in answer.links] == [path.as_uri()]
     assert answer.links[0].annotations.audience == ["user"]
     assert answer.result.structured_content is None
@@ -45,14 +45,14 @@ async def test_the_default_is_flux_schnell_at_its_own_settings(caller: Caller, c
     assert [sampler[k] for k in ("steps", "cfg", "sampler_name", "scheduler")] == [4, 1.0, "euler", "simple"]
 
 
-async def test_the_same_seed_draws_the_same_picture_again(caller: Caller):
+async def test_the_same_seed_generates_the_same_image_again(caller: Caller):
     """Also straight after the first time, when ComfyUI would serve a cached file name."""
     first, second = await caller.generate(seed=7), await caller.generate(seed=7)
-    assert first.picture().tobytes() == second.picture().tobytes()
+    assert first.image().tobytes() == second.image().tobytes()
     assert first.facts["path"] != second.facts["path"]
 
 
-async def test_without_a_seed_a_random_one_is_drawn_and_told(caller: Caller, comfyui: ComfyUIServer):
+async def test_without_a_seed_a_random_one_is_generated_and_told(caller: Caller, comfyui: ComfyUIServer):
     first, second = await caller.generate(), await caller.generate()
     seeds = [first.facts["seed"], second.facts["seed"]]
     assert seeds[0] != seeds[1]
@@ -60,7 +60,7 @@ async def test_without_a_seed_a_random_one_is_drawn_and_told(caller: Caller, com
         == seeds  # fmt: skip
 
 
-async def test_every_picture_of_a_batch_is_saved_shown_and_told(caller: Caller):
+async def test_every_image_of_a_batch_is_saved_shown_and_told(caller: Caller):
     answer = await caller.generate(batch_size=3, seed=9)
     paths = [Path(image["path"]) for image in answer.facts["images"]]
     assert len({path.read_bytes() for path in paths}) == 3
@@ -72,7 +72,7 @@ async def test_every_picture_of_a_batch_is_saved_shown_and_told(caller: Caller):
 async def test_progress_tells_every_sampling_step_and_always_rises(caller: Caller):
     await caller.generate(steps=6)
     steps = [(value, total, text.split(" (")[0]) for value, total, text in caller.progress if "step" in text]
-    assert steps == [(float(n), 6.0, f"drawing, step {n}/6") for n in range(1, 7)]
+    assert steps == [(float(n), 6.0, f"generating, step {n}/6") for n in range(1, 7)]
     values = [value for value, _, _ in caller.progress]
     assert values == sorted(set(values))
 
@@ -90,7 +90,7 @@ async def test_progress_tells_the_place_in_the_queue(caller: Caller, comfyui: Co
 
 
 async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_later(connect, comfyui: ComfyUIServer):
-    """The answer names the next call to make; that call brings the picture."""
+    """The answer names the next call to make; that call brings the image."""
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=1)
     comfyui.hold("step:2")
     answer = await caller.generate(seed=3)
@@ -99,12 +99,12 @@ async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_late
     assert f'get_generation_status(prompt_id="{prompt_id}")' in answer.story
     await comfyui.reached("step:2")
     later = await caller.call("get_generation_status", prompt_id=prompt_id)
-    assert (later.facts["status"], later.facts["progress"]) == ("running", "drawing, step 2/4")
+    assert (later.facts["status"], later.facts["progress"]) == ("running", "generating, step 2/4")
     comfyui.release("step:2")
     while later.facts["status"] in UNFINISHED:
         later = await caller.call("get_generation_status", prompt_id=prompt_id)
     assert (later.facts["status"], later.facts["seed"]) == ("done", 3)
-    assert later.picture().size == (64, 64)
+    assert later.image().size == (64, 64)
 
 
 async def test_a_cancelled_call_withdraws_its_job_from_comfyui(caller: Caller, comfyui: ComfyUIServer):
@@ -119,10 +119,10 @@ async def test_a_cancelled_call_withdraws_its_job_from_comfyui(caller: Caller, c
     assert comfyui.files.outputs == {}
 
 
-async def test_parallel_calls_each_get_their_own_picture(caller: Caller):
-    answers = await asyncio.gather(*(caller.generate(f"picture {n}", seed=n) for n in range(8)))
+async def test_parallel_calls_each_get_their_own_image(caller: Caller):
+    answers = await asyncio.gather(*(caller.generate(f"image {n}", seed=n) for n in range(8)))
     assert [a.facts["seed"] for a in answers] == list(range(8))
-    assert len({a.picture().tobytes() for a in answers}) == 8
+    assert len({a.image().tobytes() for a in answers}) == 8
 
 
 async def test_a_negative_prompt_without_effect_is_told(caller: Caller):
@@ -143,12 +143,12 @@ async def test_a_size_off_the_grid_is_rounded_and_told(caller: Caller):
     assert "100x71 was rounded to 96x64" in answer.story
 
 
-async def test_the_saved_file_tells_how_it_was_drawn_and_the_preview_does_not(caller: Caller):
+async def test_the_saved_file_tells_how_it_was_generated_and_the_preview_does_not(caller: Caller):
     answer = await caller.generate("a secret garden", seed=5)
     with Image.open(answer.facts["path"]) as saved:
         told = json.loads(saved.text["mcp-image-gen"])
     assert (told["prompt"], told["seed"], told["prompt_id"]) == ("a secret garden", 5, answer.facts["prompt_id"])
-    assert answer.picture().info == {}
+    assert answer.image().info == {}
 
 
 async def test_half_a_character_in_the_prompt_is_refused(caller: Caller, comfyui: ComfyUIServer):

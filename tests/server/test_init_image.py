@@ -1,4 +1,4 @@
-"""Beginning with a picture: uploaded to ComfyUI, scaled, and drawn over."""
+"""Beginning with an image: uploaded to ComfyUI, scaled, and generated over."""
 
 from pathlib import Path
 
@@ -21,11 +21,13 @@ def distance(one: Image.Image, other: Image.Image) -> int:
 
 @pytest.fixture
 async def start(caller: Caller) -> str:
-    """The path of a picture that was drawn before."""
+    """The path of an image that was generated before."""
     return str((await caller.generate(seed=1)).facts["path"])
 
 
-async def test_a_picture_drawn_before_is_uploaded_and_drawn_over(caller: Caller, comfyui: ComfyUIServer, start: str):
+async def test_an_image_generated_before_is_uploaded_and_generated_over(
+    caller: Caller, comfyui: ComfyUIServer, start: str
+):
     answer = await caller.generate(seed=2, init_image=start, denoise=0.5)
     assert (answer.facts["status"], answer.facts["width"], answer.facts["height"]) == ("done", 64, 64)
     assert inputs_of(comfyui, "KSampler")["denoise"] == 0.5
@@ -37,7 +39,7 @@ async def test_a_picture_drawn_before_is_uploaded_and_drawn_over(caller: Caller,
 async def test_denoise_decides_how_much_of_it_is_left(caller: Caller, start: str):
     given = Image.open(start).convert("RGB").resize((1, 1))
     near, far = [
-        (await caller.generate(seed=2, init_image=start, denoise=d)).picture().convert("RGB").resize((1, 1))
+        (await caller.generate(seed=2, init_image=start, denoise=d)).image().convert("RGB").resize((1, 1))
         for d in (0.1, 0.9)
     ]
     away = [
@@ -49,8 +51,8 @@ async def test_denoise_decides_how_much_of_it_is_left(caller: Caller, start: str
 async def test_it_is_scaled_to_the_model_s_pixels_in_its_own_shape(
     caller: Caller, comfyui: ComfyUIServer, tmp_path: Path
 ):
-    (tmp_path / "pictures").mkdir()
-    path = tmp_path / "pictures" / "wide.jpg"
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "wide.jpg"
     Image.new("RGB", (3000, 1000), "teal").save(path)
     answer = await caller.call("generate_image", prompt="sea", init_image=str(path), steps=1)
     assert (answer.facts["width"], answer.facts["height"]) == (1776, 592)
@@ -58,23 +60,23 @@ async def test_it_is_scaled_to_the_model_s_pixels_in_its_own_shape(
     assert [scale[k] for k in ("width", "height", "crop")] == [1776, 592, "center"]
 
 
-async def test_a_batch_begins_with_the_same_picture(caller: Caller, comfyui: ComfyUIServer, start: str):
+async def test_a_batch_begins_with_the_same_image(caller: Caller, comfyui: ComfyUIServer, start: str):
     answer = await caller.generate(init_image=start, batch_size=2)
     assert len(answer.images) == 2
     assert inputs_of(comfyui, "RepeatLatentBatch")["amount"] == 2
 
 
-async def test_the_same_picture_twice_is_one_upload(caller: Caller, comfyui: ComfyUIServer, start: str):
+async def test_the_same_image_twice_is_one_upload(caller: Caller, comfyui: ComfyUIServer, start: str):
     for seed in (1, 2):
         await caller.generate(init_image=start, seed=seed)
     assert len(comfyui.files.inputs) == 1
 
 
-async def test_what_is_no_picture_is_refused_before_it_is_sent(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_text("no picture")
-    answer = await caller.generate(init_image=str(tmp_path / "pictures" / "a.png"))
-    assert answer.error.startswith("init_image is no picture that can be read.")
+async def test_what_is_no_image_is_refused_before_it_is_sent(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_text("no image")
+    answer = await caller.generate(init_image=str(tmp_path / "images" / "a.png"))
+    assert answer.error.startswith("init_image is no image that can be read.")
     assert comfyui.files.inputs == {}
 
 

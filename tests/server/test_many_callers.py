@@ -13,17 +13,17 @@ from tests.engines.others import graph, submit
 CALLS = 20
 
 
-async def test_twenty_calls_end_each_with_its_own_picture(caller: Caller, comfyui: ComfyUIServer):
+async def test_twenty_calls_end_each_with_its_own_image(caller: Caller, comfyui: ComfyUIServer):
     answers = await asyncio.gather(*(caller.generate(f"number {n}", seed=n) for n in range(CALLS)))
     assert [answer.facts["seed"] for answer in answers] == list(range(CALLS))
     assert len({answer.facts["path"] for answer in answers}) == CALLS
     pixels = set()
     for answer in answers:
         assert answer.facts["status"] == "done"
-        with Image.open(answer.facts["path"]) as picture:
-            assert f"number {answer.facts['seed']}" in picture.text["mcp-image-gen"]
-            assert answer.facts["prompt_id"] in picture.text["mcp-image-gen"]
-            pixels.add(picture.tobytes())
+        with Image.open(answer.facts["path"]) as image:
+            assert f"number {answer.facts['seed']}" in image.text["mcp-image-gen"]
+            assert answer.facts["prompt_id"] in image.text["mcp-image-gen"]
+            pixels.add(image.tobytes())
     assert len(pixels) == CALLS
     assert len(comfyui.rendered) == CALLS
 
@@ -67,7 +67,7 @@ def era() -> str:
     return "modern"
 
 
-async def test_calls_beyond_the_limit_are_refused_and_the_others_draw(connect, comfyui: ComfyUIServer):
+async def test_calls_beyond_the_limit_are_refused_and_the_others_generate(connect, comfyui: ComfyUIServer):
     caller = await connect(IMAGE_GEN_MAX_QUEUE=3)
     comfyui.hold("step:1")
     calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(3)]

@@ -1,4 +1,4 @@
-"""list_available_models, and which model draws when none is named."""
+"""list_available_models, and which model generates when none is named."""
 
 import pytest
 
@@ -40,7 +40,7 @@ async def test_the_list_tells_models_readiness_defaults_and_files(caller: Caller
         "lora": ["flux/tiny_flux_style.safetensors"],
         "upscaler": ["RealESRGAN_x4plus.pth"],  # this combo comes in ComfyUI's newer shape
     }
-    assert answer.story == f"Ready to draw: flux1-schnell.safetensors, {SDXL}, {SD15}."
+    assert answer.story == f"Ready to generate: flux1-schnell.safetensors, {SDXL}, {SD15}."
 
 
 async def test_flux_schnell_stands_first_with_its_download_when_it_is_missing(caller: Caller, comfyui: ComfyUIServer):
@@ -49,7 +49,7 @@ async def test_flux_schnell_stands_first_with_its_download_when_it_is_missing(ca
     first = answer.facts["models"][0]
     assert (first["name"], first["ready"], first["missing"]) == ("flux1-schnell", False, [FLUX_SCHNELL.download])
     assert answer.story == (
-        f"Ready to draw: {SDXL}, {SD15}. flux1-schnell is not ready; missing: {FLUX_SCHNELL.download}."
+        f"Ready to generate: {SDXL}, {SD15}. flux1-schnell is not ready; missing: {FLUX_SCHNELL.download}."
     )
 
 
@@ -62,10 +62,10 @@ async def test_flux_schnell_stands_first_with_its_missing_parts(caller: Caller, 
     ]
 
 
-async def test_an_empty_comfyui_says_that_nothing_can_draw(caller: Caller, comfyui: ComfyUIServer):
+async def test_an_empty_comfyui_says_that_nothing_can_generate(caller: Caller, comfyui: ComfyUIServer):
     comfyui.models.clear()
     assert (await caller.call("list_available_models")).story == (
-        f"No model is ready to draw. flux1-schnell is not ready; missing: {FLUX_SCHNELL.download}."
+        f"No model is ready to generate. flux1-schnell is not ready; missing: {FLUX_SCHNELL.download}."
     )
     error = (await caller.generate()).error
     assert error == f"ComfyUI has no model 'flux1-schnell'. Download {FLUX_SCHNELL.download}."
@@ -79,7 +79,7 @@ async def test_a_comfyui_without_a_loader_lists_the_rest(caller: Caller, comfyui
     assert facts["files"].keys().isdisjoint({"upscaler", "diffusion_model"})
 
 
-async def test_a_file_that_is_added_while_comfyui_runs_is_listed_and_drawn_with_at_once(
+async def test_a_file_that_is_added_while_comfyui_runs_is_listed_and_generated_with_at_once(
     caller: Caller, comfyui: ComfyUIServer
 ):
     comfyui.models["vae"] = []
@@ -91,14 +91,14 @@ async def test_a_file_that_is_added_while_comfyui_runs_is_listed_and_drawn_with_
 
 
 @BOTH_ERAS
-async def test_without_flux_schnell_another_ready_model_draws_and_says_so(caller: Caller, comfyui: ComfyUIServer):
+async def test_without_flux_schnell_another_ready_model_generates_and_says_so(caller: Caller, comfyui: ComfyUIServer):
     comfyui.models["diffusion_models"] = []
     answer = await caller.generate(steps=2)
     assert answer.facts["model"] == SDXL
-    assert f"flux1-schnell is not ready at ComfyUI, so {SDXL} drew this." in answer.story
+    assert f"flux1-schnell is not ready at ComfyUI, so {SDXL} generated this." in answer.story
 
 
-async def test_flux_schnell_draws_as_soon_as_it_is_installed(caller: Caller, comfyui: ComfyUIServer):
+async def test_flux_schnell_generates_as_soon_as_it_is_installed(caller: Caller, comfyui: ComfyUIServer):
     comfyui.models["diffusion_models"] = []
     assert (await caller.generate(steps=2)).facts["model"] == SDXL
     comfyui.models["diffusion_models"] = ["flux1-schnell.safetensors"]
@@ -116,7 +116,7 @@ async def test_the_default_model_is_a_setting_and_a_call_wins_over_it(connect):
 
 
 @pytest.mark.parametrize("name", ["FLUX1-schnell", "deep/Flux1-Schnell-FP8", "deep\\flux1-schnell-fp8.safetensors"])
-async def test_a_model_is_drawn_with_under_any_spelling_and_sent_as_comfyui_spells_it(
+async def test_a_model_is_generated_with_under_any_spelling_and_sent_as_comfyui_spells_it(
     caller: Caller, comfyui: ComfyUIServer, name
 ):
     """On Windows ComfyUI lists and takes folders with a backslash."""
@@ -127,7 +127,7 @@ async def test_a_model_is_drawn_with_under_any_spelling_and_sent_as_comfyui_spel
     assert loader["inputs"]["ckpt_name"] == "deep\\flux1-schnell-fp8.safetensors"
 
 
-async def test_the_newer_shape_of_a_file_list_is_drawn_from(caller: Caller, comfyui: ComfyUIServer):
+async def test_the_newer_shape_of_a_file_list_is_generated_from(caller: Caller, comfyui: ComfyUIServer):
     info = comfyui._catalogue.get("CheckpointLoaderSimple")
     info["input"]["required"]["ckpt_name"] = ["COMBO", {"options": []}]  # the catalogue fills it
     comfyui.models["checkpoints"] = [SD15]

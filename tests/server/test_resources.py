@@ -1,4 +1,4 @@
-"""Pictures and jobs as resources."""
+"""Images and jobs as resources."""
 
 import base64
 import json
@@ -11,13 +11,13 @@ import mcp.types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from mcp_image_gen_local.domain.errors import PictureGone
+from mcp_image_gen_local.domain.errors import ImageGone
 from mcp_image_gen_local.domain.job import JobStatus
 from mcp_image_gen_local.server import resources
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.docs.documents import REFERENCE, sections
-from tests.engines.others import draw, graph
+from tests.engines.others import generate, graph
 
 BOTH_ERAS = pytest.mark.parametrize("era", ["modern", "handshake"])
 NOBODYS = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
@@ -30,8 +30,8 @@ def era() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_wait_for_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test whose picture is to be fetched within the read says so."""
+def _no_wait_for_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test whose image is to be fetched within the read says so."""
     monkeypatch.setattr(resources, "FETCH_SECONDS", 0)
 
 
@@ -55,7 +55,7 @@ async def error_of(caller: Caller, uri: str) -> str:
 
 
 async def successor(connect) -> Caller:
-    """Return a client of another server process of the same user, that did not draw."""
+    """Return a client of another server process of the same user, that did not generate."""
     return await connect()
 
 
@@ -91,28 +91,28 @@ async def test_each_resource_has_a_section_in_the_reference(caller: Caller):
 
 
 @BOTH_ERAS
-async def test_a_picture_is_the_file_on_disk_byte_for_byte(caller: Caller):
+async def test_an_image_is_the_file_on_disk_byte_for_byte(caller: Caller):
     facts = (await caller.generate()).facts
-    picture = await read(caller, f"image://{facts['prompt_id']}/0")
-    assert isinstance(picture, mcp.types.BlobResourceContents)
-    assert picture.mime_type == "image/png"
-    assert base64.b64decode(picture.blob) == Path(facts["path"]).read_bytes()
+    image = await read(caller, f"image://{facts['prompt_id']}/0")
+    assert isinstance(image, mcp.types.BlobResourceContents)
+    assert image.mime_type == "image/png"
+    assert base64.b64decode(image.blob) == Path(facts["path"]).read_bytes()
 
 
-async def test_the_pictures_of_a_batch_are_counted_from_0(caller: Caller):
+async def test_the_images_of_a_batch_are_counted_from_0(caller: Caller):
     facts = (await caller.generate(batch_size=3)).facts
     blobs = [(await read(caller, f"image://{facts['prompt_id']}/{index}")).blob for index in range(3)]
     assert [base64.b64decode(blob) for blob in blobs] == [Path(i["path"]).read_bytes() for i in facts["images"]]
 
 
-async def test_a_picture_of_an_earlier_server_is_read_though_comfyui_is_off(connect, comfyui: ComfyUIServer):
+async def test_an_image_of_an_earlier_server_is_read_though_comfyui_is_off(connect, comfyui: ComfyUIServer):
     facts = (await (await connect()).generate()).facts
     await anyio.to_thread.run_sync(comfyui.stop)
-    picture = await read(await successor(connect), f"image://{facts['prompt_id']}/0")
-    assert base64.b64decode(picture.blob) == Path(facts["path"]).read_bytes()
+    image = await read(await successor(connect), f"image://{facts['prompt_id']}/0")
+    assert base64.b64decode(image.blob) == Path(facts["path"]).read_bytes()
 
 
-async def test_a_picture_that_was_finished_meanwhile_is_fetched_at_the_first_read(
+async def test_an_image_that_was_finished_meanwhile_is_fetched_at_the_first_read(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(resources, "FETCH_SECONDS", 10)
@@ -123,27 +123,27 @@ async def test_a_picture_that_was_finished_meanwhile_is_fetched_at_the_first_rea
     await before.client.close()
     comfyui.release("step:1")
     await comfyui.until(lambda server: prompt_id in server.history)
-    picture = await read(await successor(connect), f"image://{prompt_id}/0")
-    assert base64.b64decode(picture.blob).startswith(b"\x89PNG")
+    image = await read(await successor(connect), f"image://{prompt_id}/0")
+    assert base64.b64decode(image.blob).startswith(b"\x89PNG")
 
 
-async def test_a_picture_that_was_deleted_here_is_fetched_again(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+async def test_an_image_that_was_deleted_here_is_fetched_again(caller: Caller, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(resources, "FETCH_SECONDS", 10)
     facts = (await caller.generate()).facts
     before = Path(facts["path"]).read_bytes()
     Path(facts["path"]).unlink()
-    picture = await read(caller, f"image://{facts['prompt_id']}/0")
-    assert base64.b64decode(picture.blob) == before == Path(facts["path"]).read_bytes()
+    image = await read(caller, f"image://{facts['prompt_id']}/0")
+    assert base64.b64decode(image.blob) == before == Path(facts["path"]).read_bytes()
 
 
 @BOTH_ERAS
-async def test_a_job_that_has_not_ended_has_no_picture_yet(connect, comfyui: ComfyUIServer):
+async def test_a_job_that_has_not_ended_has_no_image_yet(connect, comfyui: ComfyUIServer):
     comfyui.hold("step:1")
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = (await caller.generate()).facts["prompt_id"]
     await comfyui.reached("step:1")
     assert await error_of(caller, f"image://{prompt_id}/0") in [
-        f"The job {prompt_id} is {status}: it has no picture yet. "
+        f"The job {prompt_id} is {status}: it has no image yet. "
         f'Call get_generation_status(prompt_id="{prompt_id}") to wait for it.'
         for status in (JobStatus.QUEUED, JobStatus.RUNNING)
     ]
@@ -151,13 +151,13 @@ async def test_a_job_that_has_not_ended_has_no_picture_yet(connect, comfyui: Com
 
 @BOTH_ERAS
 @pytest.mark.parametrize("index", ["2", "-1", "00", "x", "0x0", "\u0661"])
-async def test_a_number_that_no_picture_has_is_told_with_those_that_are_there(caller: Caller, index: str):
+async def test_a_number_that_no_image_has_is_told_with_those_that_are_there(caller: Caller, index: str):
     prompt_id = (await caller.generate(batch_size=2)).facts["prompt_id"]
     error = await error_of(caller, f"image://{prompt_id}/{index}")
-    assert error == f"The job {prompt_id} has no picture {index!r}. It has: 0, 1."
+    assert error == f"The job {prompt_id} has no image {index!r}. It has: 0, 1."
 
 
-async def test_a_job_that_failed_tells_why_it_has_no_picture(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_job_that_failed_tells_why_it_has_no_image(caller: Caller, comfyui: ComfyUIServer):
     comfyui.fail("out_of_memory")
     told = (await caller.generate()).error
     assert await error_of(caller, f"image://{comfyui.prompts[0]['prompt_id']}/0") == told
@@ -171,8 +171,8 @@ async def test_a_file_that_is_gone_here_and_at_comfyui_is_told_with_its_path(cal
     await anyio.to_thread.run_sync(comfyui.restart)
     error = await error_of(caller, f"image://{facts['prompt_id']}/0")
     assert error == (
-        f"The picture is no longer at {facts['path']}, and comfyui ({comfyui.url}) does not have it either. "
-        "Call generate_image again (seed=5 draws the same picture)."
+        f"The image is no longer at {facts['path']}, and comfyui ({comfyui.url}) does not have it either. "
+        "Call generate_image again (seed=5 generates the same image)."
     )
 
 
@@ -180,7 +180,7 @@ async def test_a_file_that_goes_while_it_is_read_is_told(caller: Caller):
     facts = (await caller.generate()).facts
     job = await caller.app.runner.find(facts["prompt_id"])
     Path(facts["path"]).unlink()
-    with pytest.raises(PictureGone, match=r"cannot be read \(No such file or directory\)"):
+    with pytest.raises(ImageGone, match=r"cannot be read \(No such file or directory\)"):
         resources.read_file(job.images[0])
 
 
@@ -242,7 +242,7 @@ async def test_a_running_job_tells_its_step_at_once(connect, comfyui: ComfyUISer
         "status": "running",
         "prompt_id": prompt_id,
         "seed": 1,
-        "progress": "drawing, step 3/4",
+        "progress": "generating, step 3/4",
         "step": 3,
         "steps": 4,
     }
@@ -271,7 +271,7 @@ async def test_a_job_of_an_earlier_server_still_tells_what_was_asked(connect, co
 
 
 async def test_a_job_of_another_client_tells_nothing_of_what_was_asked(caller: Caller, comfyui: ComfyUIServer):
-    theirs = await draw(comfyui, graph(seed=11))
+    theirs = await generate(comfyui, graph(seed=11))
     await caller.call("get_generation_status", prompt_id=theirs)
     told = await read_json(caller, f"job://{theirs}")
     assert (told["status"], told["seed"], told["asked"]) == ("done", 11, None)
@@ -281,7 +281,7 @@ async def test_a_job_of_another_client_tells_nothing_of_what_was_asked(caller: C
 
 
 @BOTH_ERAS
-async def test_recent_jobs_are_told_newest_first_each_with_its_pictures(caller: Caller, comfyui: ComfyUIServer):
+async def test_recent_jobs_are_told_newest_first_each_with_its_images(caller: Caller, comfyui: ComfyUIServer):
     first = (await caller.generate("a fox", seed=1)).facts
     comfyui.fail("out_of_memory", times=1)
     await caller.generate("x" * 300, seed=2)

@@ -10,7 +10,7 @@ import pytest
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
-from tests.engines.others import draw, graph, post, submit
+from tests.engines.others import generate, graph, post, submit
 
 BOTH_ERAS = pytest.mark.parametrize("era", ["modern", "handshake"])
 
@@ -23,7 +23,7 @@ def era() -> str:
 
 @pytest.fixture
 async def hasty(connect) -> Caller:
-    """A client whose calls do not wait for the picture."""
+    """A client whose calls do not wait for the image."""
     return await connect(IMAGE_GEN_WAIT_SECONDS=0)
 
 
@@ -68,7 +68,7 @@ async def test_a_running_job_tells_its_step(hasty: Caller, comfyui: ComfyUIServe
     await comfyui.reached("step:3")
     facts = (await until(hasty, prompt_id, lambda facts: facts.get("step") == 3)).facts
     assert (facts["status"], facts["step"], facts["steps"]) == ("running", 3, 4)
-    assert facts["progress"] == "drawing, step 3/4"
+    assert facts["progress"] == "generating, step 3/4"
 
 
 async def test_a_finished_job_is_returned_as_often_as_it_is_asked_for(hasty: Caller, comfyui: ComfyUIServer):
@@ -76,7 +76,7 @@ async def test_a_finished_job_is_returned_as_often_as_it_is_asked_for(hasty: Cal
     first = await until_status(hasty, prompt_id, "done")
     second = await hasty.call("get_generation_status", prompt_id=prompt_id)
     assert first.facts == second.facts
-    assert first.picture().tobytes() == second.picture().tobytes()
+    assert first.image().tobytes() == second.image().tobytes()
     assert len(comfyui.prompts) == 1
 
 
@@ -170,7 +170,7 @@ async def test_a_job_of_an_earlier_server_is_found_at_comfyui_with_the_seed_of_i
     assert (facts["status"], facts["prompt_id"], facts["seed"]) == ("done", prompt_id, 2**64 - 1)
     assert facts["model"] == "flux1-schnell.safetensors"
     assert Path(facts["path"]).name.endswith(f"_{2**64 - 1}.png")
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
     assert len(comfyui.prompts) == 1
 
 
@@ -186,7 +186,7 @@ async def test_a_running_job_of_another_client_is_waited_for_and_saved(caller: C
 
 
 async def test_a_job_whose_graph_tells_no_seed_and_no_model_is_saved_without(caller: Caller, comfyui: ComfyUIServer):
-    answer = await caller.call("get_generation_status", prompt_id=await draw(comfyui, graph("two_outputs")))
+    answer = await caller.call("get_generation_status", prompt_id=await generate(comfyui, graph("two_outputs")))
     assert (answer.facts["status"], answer.facts["seed"], answer.facts["model"]) == ("done", None, "unknown")
     assert "Seed" not in answer.story
     assert Path(answer.facts["path"]).name.endswith("_random.png")
@@ -194,19 +194,19 @@ async def test_a_job_whose_graph_tells_no_seed_and_no_model_is_saved_without(cal
 
 async def test_a_failed_job_of_another_client_tells_its_reason(caller: Caller, comfyui: ComfyUIServer):
     comfyui.fail("out_of_memory")
-    theirs = await draw(comfyui, graph())
+    theirs = await generate(comfyui, graph())
     facts = (await caller.call("get_generation_status", prompt_id=theirs)).facts
     assert (facts["status"], facts["error"]["code"]) == ("failed", "out_of_memory")
 
 
-async def test_several_questions_at_once_save_one_picture(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
-    theirs = await draw(comfyui, graph())
+async def test_several_questions_at_once_save_one_image(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
+    theirs = await generate(comfyui, graph())
     answers = await asyncio.gather(*(caller.call("get_generation_status", prompt_id=theirs) for _ in range(4)))
     assert len({answer.facts["path"] for answer in answers}) == 1
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert len(list((tmp_path / "images").iterdir())) == 1
 
 
-async def test_a_picture_that_could_not_be_fetched_is_fetched_once_comfyui_is_back(
+async def test_an_image_that_could_not_be_fetched_is_fetched_once_comfyui_is_back(
     caller: Caller, comfyui: ComfyUIServer
 ):
     comfyui.fail("truncated_view")

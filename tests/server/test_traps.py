@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from mcp_image_gen_local.engines.comfyui import follow
-from tests.comfyui_pictures import draw as paint
+from tests.comfyui_images import generate as paint
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
-from tests.engines.others import draw, graph, post, submit
+from tests.engines.others import generate, graph, post, submit
 
 BOTH_ERAS = pytest.mark.parametrize("era", ["modern", "handshake"])
 
@@ -29,14 +29,14 @@ def era() -> str:
 
 @BOTH_ERAS
 @pytest.mark.parametrize("fault", ["deaf_socket", "no_socket", "drop_socket"])
-async def test_a_broken_socket_costs_progress_but_no_picture(caller: Caller, comfyui: ComfyUIServer, fault):
+async def test_a_broken_socket_costs_progress_but_no_image(caller: Caller, comfyui: ComfyUIServer, fault):
     comfyui.fail(fault)
     answer = await caller.generate(seed=3)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 3)
     assert len(comfyui.prompts) == 1
 
 
-async def test_a_socket_that_breaks_half_way_costs_no_picture(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_socket_that_breaks_half_way_costs_no_image(caller: Caller, comfyui: ComfyUIServer):
     comfyui.fail("drop_socket", at="step:2")
     comfyui.hold("step:3")
     call = asyncio.ensure_future(caller.generate())
@@ -65,7 +65,7 @@ async def test_a_history_that_lags_behind_is_waited_for(caller: Caller, comfyui:
     assert (await caller.generate()).facts["status"] == "done"
 
 
-async def test_a_history_that_stays_empty_costs_no_picture_while_the_socket_names_it(
+async def test_a_history_that_stays_empty_costs_no_image_while_the_socket_names_it(
     caller: Caller, comfyui: ComfyUIServer
 ):
     comfyui.fail("history_empty")
@@ -80,7 +80,7 @@ async def test_a_job_in_neither_queue_nor_history_is_lost(caller: Caller, comfyu
     assert "no longer knows the job" in (await call).error
 
 
-async def test_a_picture_of_a_job_that_comfyui_has_forgotten_is_found_by_its_name(
+async def test_an_image_of_a_job_that_comfyui_has_forgotten_is_found_by_its_name(
     caller: Caller, comfyui: ComfyUIServer
 ):
     comfyui.fail("history_empty")
@@ -95,7 +95,9 @@ async def test_a_picture_of_a_job_that_comfyui_has_forgotten_is_found_by_its_nam
 
 @BOTH_ERAS
 @pytest.mark.parametrize("fault", ["lost_reply", "reply_500"])
-async def test_a_reply_that_is_lost_after_queueing_does_not_draw_twice(caller: Caller, comfyui: ComfyUIServer, fault):
+async def test_a_reply_that_is_lost_after_queueing_does_not_generate_twice(
+    caller: Caller, comfyui: ComfyUIServer, fault
+):
     comfyui.fail(fault)
     answer = await caller.generate(seed=5)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 5)
@@ -213,7 +215,7 @@ async def test_a_stuck_job_can_be_cancelled(caller: Caller, comfyui: ComfyUIServ
 
 
 @BOTH_ERAS
-async def test_a_comfyui_that_dies_while_it_draws_is_told_as_not_reachable(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_comfyui_that_dies_while_it_generates_is_told_as_not_reachable(caller: Caller, comfyui: ComfyUIServer):
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -223,7 +225,7 @@ async def test_a_comfyui_that_dies_while_it_draws_is_told_as_not_reachable(calle
     assert f'get_generation_status(prompt_id="{comfyui.prompts[0]["prompt_id"]}")' in error
 
 
-async def test_a_comfyui_that_is_restarted_while_it_draws_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_comfyui_that_is_restarted_while_it_generates_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -233,61 +235,62 @@ async def test_a_comfyui_that_is_restarted_while_it_draws_loses_the_job(caller: 
     assert status.facts["status"] == "lost"
 
 
-# -- pictures -----------------------------------------------------------------------------------------------------
+# -- images -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_size_told_is_that_of_the_real_picture(caller: Caller, comfyui: ComfyUIServer):
-    comfyui.picture = lambda *_: paint(48, 40, 1, "", 0)
+async def test_the_size_told_is_that_of_the_real_image(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.image = lambda *_: paint(48, 40, 1, "", 0)
     await anyio.to_thread.run_sync(comfyui.restart)
     facts = (await caller.generate()).facts
     assert (facts["width"], facts["height"]) == (48, 40)
 
 
-async def test_a_picture_of_one_colour_comes_with_a_warning(caller: Caller, comfyui: ComfyUIServer):
-    """A NaN in the model draws black and calls that a success."""
+async def test_an_image_of_one_colour_comes_with_a_warning(caller: Caller, comfyui: ComfyUIServer):
+    """A NaN in the model generates black and calls that a success."""
     comfyui.fail("black")
     answer = await caller.generate()
     assert answer.facts["status"] == "done"
-    assert "Warning: the picture has one colour only" in answer.story
+    assert "Warning: the image has one colour only" in answer.story
     comfyui.heal("black")
     assert "Warning" not in (await caller.generate()).story
 
 
 @pytest.mark.parametrize("fault", ["truncated_view", "view_500"])
-async def test_a_picture_that_arrives_broken_is_fetched_again(caller: Caller, comfyui: ComfyUIServer, fault):
+async def test_an_image_that_arrives_broken_is_fetched_again(caller: Caller, comfyui: ComfyUIServer, fault):
     comfyui.fail(fault, times=2)
     answer = await caller.generate()
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
     assert [seen.path for seen in comfyui.requests].count("/view") == 3
 
 
-async def test_a_picture_that_comfyui_no_longer_has_is_told(caller: Caller, comfyui: ComfyUIServer):
+async def test_an_image_that_comfyui_no_longer_has_is_told(caller: Caller, comfyui: ComfyUIServer):
     comfyui.fail("file_gone")
     error = (await caller.generate()).error
-    assert re.match(r"ComfyUI names the picture '\S+_00001_.png' but does not hand it out \(HTTP 404\)\.", error)
+    assert re.match(r"ComfyUI names the image '\S+_00001_.png' but does not hand it out \(HTTP 404\)\.", error)
 
 
 async def test_a_cached_rerun_whose_file_was_deleted_is_told(caller: Caller, comfyui: ComfyUIServer):
-    await draw(comfyui, graph())
-    again = await draw(comfyui, graph())
+    await generate(comfyui, graph())
+    again = await generate(comfyui, graph())
     comfyui.files.outputs.clear()
     status = (await caller.call("get_generation_status", prompt_id=again)).facts
-    assert (status["status"], status["error"]["code"]) == ("failed", "picture_gone")
+    assert (status["status"], status["error"]["code"]) == ("failed", "image_gone")
 
 
-async def test_the_pictures_of_several_output_nodes_are_all_taken(caller: Caller, comfyui: ComfyUIServer):
+async def test_the_images_of_several_output_nodes_are_all_taken(caller: Caller, comfyui: ComfyUIServer):
     several = graph()
     several["10"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "second"}}
-    answer = await caller.call("get_generation_status", prompt_id=await draw(comfyui, several))
+    answer = await caller.call("get_generation_status", prompt_id=await generate(comfyui, several))
     assert len(answer.facts["images"]) == len(answer.images) == 2
     assert all(Path(image["path"]).is_file() for image in answer.facts["images"])
 
 
-async def test_saved_pictures_come_before_previews_and_previews_before_nothing(caller: Caller, comfyui: ComfyUIServer):
+async def test_saved_images_come_before_previews_and_previews_before_nothing(caller: Caller, comfyui: ComfyUIServer):
     both, preview = graph("two_outputs"), graph("two_outputs")
     del preview["9"]
     answers = [
-        await caller.call("get_generation_status", prompt_id=await draw(comfyui, either)) for either in (both, preview)
+        await caller.call("get_generation_status", prompt_id=await generate(comfyui, either))
+        for either in (both, preview)
     ]
     assert [len(answer.images) for answer in answers] == [1, 1]
     kinds = [seen.query["type"] for seen in comfyui.requests if seen.path == "/view"]
@@ -298,13 +301,13 @@ async def test_saved_pictures_come_before_previews_and_previews_before_nothing(c
 async def test_odd_file_names_and_subfolders_are_found(caller: Caller, comfyui: ComfyUIServer, prefix):
     odd = graph()
     odd["9"]["inputs"]["filename_prefix"] = prefix
-    answer = await caller.call("get_generation_status", prompt_id=await draw(comfyui, odd))
+    answer = await caller.call("get_generation_status", prompt_id=await generate(comfyui, odd))
     with Image.open(answer.facts["path"]) as saved:
         assert json.loads(saved.text["mcp-image-gen"])["filename_prefix"] == prefix
     assert f"{prefix}_00001_.png" in comfyui.files.outputs
 
 
-async def test_a_job_that_ends_without_a_picture_is_told(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_job_that_ends_without_an_image_is_told(caller: Caller, comfyui: ComfyUIServer):
     text = {"1": {"class_type": "PreviewAny", "inputs": {"source": "hello"}}}
-    status = (await caller.call("get_generation_status", prompt_id=await draw(comfyui, text))).facts
-    assert status["error"]["message"] == "ComfyUI finished without a picture."
+    status = (await caller.call("get_generation_status", prompt_id=await generate(comfyui, text))).facts
+    assert status["error"]["message"] == "ComfyUI finished without an image."

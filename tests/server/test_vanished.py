@@ -1,4 +1,4 @@
-"""A client that is gone leaves its job running, and its picture is not lost; one that cancels takes its job back."""
+"""A client that is gone leaves its job running, and its image is not lost; one that cancels takes its job back."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.conftest import Caller
 
 
 async def begin(caller: Caller, comfyui: ComfyUIServer, point: str) -> str:
-    """Draw with a caller that does not wait; return the prompt_id when the job has got to the point."""
+    """Generate with a caller that does not wait; return the prompt_id when the job has got to the point."""
     comfyui.hold(point)
     prompt_id = (await caller.generate()).facts["prompt_id"]
     await comfyui.reached(point)
@@ -39,18 +39,18 @@ async def test_the_next_server_saves_what_comfyui_finished_without_being_asked_f
     assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
     comfyui.release("step:1")
     await comfyui.until(lambda server: server.queue_remaining == 0)
-    assert not list((tmp_path / "pictures").iterdir())
+    assert not list((tmp_path / "images").iterdir())
     after = await connect()
     await after.generate(seed=12)
     async with asyncio.timeout(5):
-        while len(list((tmp_path / "pictures").glob("*.png"))) < 2:
+        while len(list((tmp_path / "images").glob("*.png"))) < 2:
             await asyncio.sleep(0.01)
     facts = (await after.call("get_generation_status", prompt_id=prompt_id)).facts
     assert (facts["status"], facts["seed"]) == ("done", 11)
     assert len(comfyui.rendered) == 2
 
 
-async def test_a_picture_that_was_drawn_before_a_restart_is_returned_without_asking_comfyui(
+async def test_an_image_that_was_generated_before_a_restart_is_returned_without_asking_comfyui(
     connect, comfyui: ComfyUIServer
 ):
     first = await connect()
@@ -60,10 +60,10 @@ async def test_a_picture_that_was_drawn_before_a_restart_is_returned_without_ask
     answer = await (await connect()).call("get_generation_status", prompt_id=facts["prompt_id"])
     same = {name: facts[name] for name in ("status", "path", "seed", "width", "height", "model", "engine", "seconds")}
     assert {name: answer.facts[name] for name in same} == same
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
 
 
-async def test_a_picture_that_was_deleted_is_fetched_again(connect, comfyui: ComfyUIServer):
+async def test_an_image_that_was_deleted_is_fetched_again(connect, comfyui: ComfyUIServer):
     caller = await connect()
     facts = (await caller.generate(seed=14)).facts
     Path(facts["path"]).unlink()
@@ -73,15 +73,15 @@ async def test_a_picture_that_was_deleted_is_fetched_again(connect, comfyui: Com
     assert len(comfyui.rendered) == 1
 
 
-async def test_a_picture_that_was_deleted_everywhere_is_lost_and_its_seed_is_told(connect, comfyui: ComfyUIServer):
+async def test_an_image_that_was_deleted_everywhere_is_lost_and_its_seed_is_told(connect, comfyui: ComfyUIServer):
     caller = await connect()
     facts = (await caller.generate(seed=15)).facts
     Path(facts["path"]).unlink()
     comfyui.files.outputs.clear()
     comfyui.restart()
     answer = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
-    assert (answer.facts["status"], answer.facts["error"]["code"]) == ("lost", "picture_gone")
-    assert "seed=15 draws the same picture" in answer.story
+    assert (answer.facts["status"], answer.facts["error"]["code"]) == ("lost", "image_gone")
+    assert "seed=15 generates the same image" in answer.story
 
 
 async def test_a_job_of_another_comfyui_is_told_with_its_address(connect, comfyui: ComfyUIServer):
@@ -102,7 +102,7 @@ async def test_a_preview_comes_with_the_status_of_a_running_job(connect, comfyui
         while not (answer := await caller.call("get_generation_status", prompt_id=prompt_id)).images:
             await asyncio.sleep(0.01)
     assert (answer.images[0].mime_type, answer.facts["status"]) == ("image/jpeg", "running")
-    assert answer.picture().size == (64, 64)
+    assert answer.image().size == (64, 64)
 
 
 # -- cancelling ---------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
 
 
 @pytest.mark.parametrize("by", ["the tool", "the client"])
-async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_drawn(
+async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_generated(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, by: str
 ):
     """It is sent after ComfyUI was found not to have it."""
@@ -196,7 +196,7 @@ async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrup
     comfyui.release("step:1")
 
 
-async def test_cancelling_a_finished_job_returns_its_picture(connect):
+async def test_cancelling_a_finished_job_returns_its_image(connect):
     caller = await connect()
     prompt_id = (await caller.generate()).facts["prompt_id"]
     answer = await caller.call("cancel_generation", prompt_id=prompt_id)

@@ -29,7 +29,7 @@ def test_without_a_limit_nothing_goes(tmp_path: Path):
     assert gone(tmp_path) == []
 
 
-def test_pictures_beyond_their_days_go_oldest_first(tmp_path: Path):
+def test_images_beyond_their_days_go_oldest_first(tmp_path: Path):
     old, oldest = file(tmp_path, OURS.format(2), age_days=31), file(tmp_path, OURS.format(3), age_days=40)
     file(tmp_path, OURS.format(1), age_days=29)
     assert gone(tmp_path, keep_days=30) == [oldest, old]
@@ -45,7 +45,7 @@ def test_what_goes_for_its_age_does_not_count_for_the_bytes(tmp_path: Path):
     assert gone(tmp_path, keep_days=15, max_bytes=200) == [files[3], files[2]]
 
 
-def test_spared_pictures_stay_whatever_they_take(tmp_path: Path):
+def test_spared_images_stay_whatever_they_take(tmp_path: Path):
     new, other = file(tmp_path, OURS.format(1), age_days=50, size=1000), file(tmp_path, OURS.format(2))
     assert gone(tmp_path, keep_days=1, max_bytes=500, spare={new}) == [other]
 
@@ -77,13 +77,13 @@ def test_folders_and_links_and_what_lies_below_are_never_touched(tmp_path: Path)
     assert gone(tmp_path, keep_days=1, max_bytes=1) == []
 
 
-def test_a_picture_from_the_future_is_new(tmp_path: Path):
+def test_an_image_from_the_future_is_new(tmp_path: Path):
     file(tmp_path, OURS.format(1), age_days=-400)
     assert gone(tmp_path, keep_days=1) == []
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp", "gif"])
-def test_pictures_of_every_kind_and_without_a_seed_count(tmp_path: Path, kind: str):
+def test_images_of_every_kind_and_without_a_seed_count(tmp_path: Path, kind: str):
     old = file(tmp_path, f"20261122-102412-000_random.{kind}", age_days=2)
     assert gone(tmp_path, keep_days=1) == [old]
 

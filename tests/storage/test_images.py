@@ -1,4 +1,4 @@
-"""Pictures on disk: whole, named by time and seed, never over an older one."""
+"""Images on disk: whole, named by time and seed, never over an older one."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritabl
 from mcp_image_gen_local.domain.image import EngineImage
 from mcp_image_gen_local.storage import images
 from mcp_image_gen_local.storage.images import ImageStore
-from tests.storage.pictures import encoded, from_engine, gradient, photo
+from tests.storage.images import encoded, from_engine, gradient, photo
 
 NAME = re.compile(r"\d{8}-\d{6}-\d{3}_(random|\d+)\.(png|jpg|webp|gif)")
 
@@ -50,7 +50,7 @@ def test_names_sort_in_the_order_of_saving(store: ImageStore):
     assert listing(store) == saved
 
 
-def test_the_same_picture_of_the_same_stamp_is_one_file_however_often_it_is_saved(store: ImageStore):
+def test_the_same_image_of_the_same_stamp_is_one_file_however_often_it_is_saved(store: ImageStore):
     """Two processes, or one and its successor, may finish the same job."""
     saved = {store.save(from_engine(gradient(8, 8)), seed=5, provenance={"a": 1}, stamp=1_000).path for _ in range(3)}
     assert listing(store) == [path.name for path in saved]
@@ -58,23 +58,23 @@ def test_the_same_picture_of_the_same_stamp_is_one_file_however_often_it_is_save
     assert other.name.endswith("-001_5.png")
 
 
-def test_a_file_system_without_hard_links_takes_pictures_too(store: ImageStore, monkeypatch):
+def test_a_file_system_without_hard_links_takes_images_too(store: ImageStore, monkeypatch):
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
     first, second = (store.save(from_engine(gradient(8, 8)), seed=5, provenance={"n": n}, stamp=1_000) for n in (1, 2))
     assert listing(store) == [first.path.name, second.path.name]
 
 
-def test_the_metadata_tells_how_it_was_drawn(store: ImageStore):
+def test_the_metadata_tells_how_it_was_generated(store: ImageStore):
     provenance = {"prompt": "été 雪", "seed": 1, "path": Path("x")}
     saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance=provenance)
-    with Image.open(saved.path) as picture:
-        told = json.loads(picture.text["mcp-image-gen"])
-        assert picture.tobytes() == gradient(8, 8).tobytes()
+    with Image.open(saved.path) as image:
+        told = json.loads(image.text["mcp-image-gen"])
+        assert image.tobytes() == gradient(8, 8).tobytes()
     assert told == {"prompt": "été 雪", "seed": 1, "path": "x"}
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif")])
-def test_a_picture_keeps_its_own_format(store: ImageStore, kind: str, ending: str):
+def test_an_image_keeps_its_own_format(store: ImageStore, kind: str, ending: str):
     """Only PNG carries our metadata; the others are written as they came."""
     image = from_engine(gradient(32, 16), kind)
     saved = store.save(image, seed=1, provenance={"prompt": "x"})
@@ -95,7 +95,7 @@ def test_a_picture_keeps_its_own_format(store: ImageStore, kind: str, ending: st
     ],
     ids=["nothing", "html", "signature only", "end cut off", "most cut off", "small and cut off"],
 )
-def test_what_is_no_whole_picture_is_refused_and_leaves_nothing(store: ImageStore, data: bytes):
+def test_what_is_no_whole_image_is_refused_and_leaves_nothing(store: ImageStore, data: bytes):
     with pytest.raises(GenerationFailed) as caught:
         store.save(EngineImage(data=data, source="http://comfyui/view"), seed=1, provenance={})
     assert f"({len(data)} bytes)" in caught.value.message
@@ -105,12 +105,12 @@ def test_what_is_no_whole_picture_is_refused_and_leaves_nothing(store: ImageStor
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
 @pytest.mark.parametrize("colour", ["black", "white"])
-def test_a_picture_of_one_colour_is_told(store: ImageStore, colour: str, mode: str):
-    picture = Image.new("RGB", (256, 128), colour).convert(mode)
-    assert store.save(from_engine(picture), seed=1, provenance={}).uniform
+def test_an_image_of_one_colour_is_told(store: ImageStore, colour: str, mode: str):
+    image = Image.new("RGB", (256, 128), colour).convert(mode)
+    assert store.save(from_engine(image), seed=1, provenance={}).uniform
 
 
-def test_a_picture_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_it(store: ImageStore):
+def test_an_image_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_it(store: ImageStore):
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
@@ -120,9 +120,9 @@ def test_a_picture_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_
 
 @pytest.mark.parametrize("channel", range(3))
 def test_one_pixel_of_another_colour_is_enough_not_to_be_uniform(store: ImageStore, channel: int):
-    picture = Image.new("RGB", (256, 128))
-    picture.putpixel((255, 127), tuple(int(n == channel) for n in range(3)))
-    assert not store.save(from_engine(picture), seed=1, provenance={}).uniform
+    image = Image.new("RGB", (256, 128))
+    image.putpixel((255, 127), tuple(int(n == channel) for n in range(3)))
+    assert not store.save(from_engine(image), seed=1, provenance={}).uniform
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -160,12 +160,12 @@ def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, mo
         store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
     assert caught.value.code == "output_not_writable"
     assert caught.value.message == (
-        f"The disk is full: {store.folder}. The picture is not lost: it stays at http://comfyui/view?filename=x.png"
+        f"The disk is full: {store.folder}. The image is not lost: it stays at http://comfyui/view?filename=x.png"
     )
     assert caught.value.hint.startswith("Free space, then ")
 
 
-def test_no_part_of_a_picture_is_ever_visible_under_its_name(store: ImageStore, monkeypatch):
+def test_no_part_of_an_image_is_ever_visible_under_its_name(store: ImageStore, monkeypatch):
     """Before it is named there is only a hidden .part; the name appears with the whole file."""
     seen: list[list[str]] = []
     link = os.link
@@ -212,9 +212,9 @@ def test_a_missing_folder_is_described_as_one_that_can_be_made(store: ImageStore
     assert not store.folder.exists()
 
 
-def test_describing_counts_pictures_and_nothing_else(store: ImageStore):
+def test_describing_counts_images_and_nothing_else(store: ImageStore):
     saved = [store.save(from_engine(gradient(8, 8), kind), seed=1, provenance={}) for kind in ("PNG", "JPEG")]
-    (store.folder / "notes.txt").write_text("no picture")
+    (store.folder / "notes.txt").write_text("no image")
     (store.folder / ".20260101-000000-000_1.png.part").write_bytes(b"unfinished")
     (store.folder / "older.PNG").write_bytes(b"1234")
     (store.folder / "sub.png").mkdir()

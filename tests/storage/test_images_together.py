@@ -1,4 +1,4 @@
-"""Many writers, one folder: no picture is lost, none is written over another."""
+"""Many writers, one folder: no image is lost, none is written over another."""
 
 import subprocess
 import sys
@@ -11,13 +11,13 @@ from PIL import Image
 
 from mcp_image_gen_local.storage import images
 from mcp_image_gen_local.storage.images import ImageStore
-from tests.storage.pictures import from_engine, gradient
+from tests.storage.images import from_engine, gradient
 
 WRITER = """
 import sys
 from pathlib import Path
 from mcp_image_gen_local.storage.images import ImageStore
-from tests.storage.pictures import from_engine, gradient
+from tests.storage.images import from_engine, gradient
 store, image = ImageStore(Path(sys.argv[1])), from_engine(gradient(8, 8))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -34,13 +34,13 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def whole(path: Path) -> bool:
-    with Image.open(path) as picture:
-        picture.load()
-        return "mcp-image-gen" in picture.text
+    with Image.open(path) as image:
+        image.load()
+        return "mcp-image-gen" in image.text
 
 
 @pytest.mark.usefixtures("stopped")
-def test_pictures_of_one_millisecond_get_the_next_ones(tmp_path: Path):
+def test_images_of_one_millisecond_get_the_next_ones(tmp_path: Path):
     store = ImageStore(tmp_path)
     saved = [store.save(from_engine(gradient(8, 8)), seed=1, provenance={"n": n}).path for n in range(4)]
     assert saved == sorted(saved)
@@ -59,7 +59,7 @@ def test_threads_in_the_same_millisecond_never_share_a_name(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("stopped")
-def test_an_older_picture_of_that_name_stays_as_it_is(tmp_path: Path):
+def test_an_older_image_of_that_name_stays_as_it_is(tmp_path: Path):
     store = ImageStore(tmp_path)
     first = store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path
     first.write_bytes(b"the user's own")

@@ -48,13 +48,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def job(**fields: Any) -> Job:
     asked = GenerationRequest(prompt="ein Fuchs 🦊", seed=2**64 - 1).to_dict()
     if fields.get("status") is JobStatus.DONE:
-        fields.setdefault("images", (picture(),))
+        fields.setdefault("images", (image(),))
     return Job(**{"prompt_id": str(uuid.uuid4()), "engine": "comfyui", "url": "http://gpu", "asked": asked, **fields})
 
 
-def picture(index: int = 0) -> SavedImage:
+def image(index: int = 0) -> SavedImage:
     return SavedImage(
-        path=Path(f"/pictures/{index}.png"),
+        path=Path(f"/images/{index}.png"),
         seed=7,
         width=64,
         height=32,
@@ -76,7 +76,7 @@ async def test_a_job_comes_back_as_it_was_written(make: Callable[..., Journal]):
         written,
         stamp=stamp,
         status=JobStatus.DONE,
-        images=(picture(0), picture(1)),
+        images=(image(0), image(1)),
         notes=("a note", "another"),
         ended=written.started + 2.5,
     )
@@ -121,10 +121,10 @@ async def test_unfinished_jobs_are_those_of_that_engine_at_that_address(journal:
     assert [j.prompt_id for j in await journal.unfinished("comfyui", "http://gpu")] == [ours.prompt_id]
 
 
-async def test_no_two_pictures_share_a_stamp_though_the_clock_stands_or_goes_back(make: Callable[..., Journal]):
+async def test_no_two_images_share_a_stamp_though_the_clock_stands_or_goes_back(make: Callable[..., Journal]):
     now = iter([5.0, 5.0, 4.999, 5.0, 1.0])
     journal = make(clock=lambda: next(now))
-    taken = [range(first, first + n) for n in (3, 1, 2, 1, 4) for first in [await journal.add(job(), pictures=n)]]
+    taken = [range(first, first + n) for n in (3, 1, 2, 1, 4) for first in [await journal.add(job(), image_count=n)]]
     stamps = [stamp for each in taken for stamp in each]
     assert len(set(stamps)) == len(stamps)
     assert taken[0].start == 5000
@@ -135,7 +135,7 @@ async def test_no_two_pictures_share_a_stamp_though_the_clock_stands_or_goes_bac
 async def test_a_job_that_is_done_stays_done_whatever_a_slower_process_writes(journal: Journal, late: JobStatus):
     written = job()
     await journal.add(written)
-    await journal.update(replace(written, status=JobStatus.DONE, images=(picture(),), ended=1.0))
+    await journal.update(replace(written, status=JobStatus.DONE, images=(image(),), ended=1.0))
     await journal.update(replace(written, status=late, ended=1.0))
     assert (await journal.get(written.prompt_id)).status == "done"
 
@@ -144,7 +144,7 @@ async def test_a_job_that_was_taken_for_lost_can_still_be_done(journal: Journal)
     written = job()
     await journal.add(written)
     for status in (JobStatus.LOST, JobStatus.RUNNING, JobStatus.DONE):
-        await journal.update(replace(written, status=status, images=(picture(),), ended=1.0))
+        await journal.update(replace(written, status=status, images=(image(),), ended=1.0))
     assert (await journal.get(written.prompt_id)).status == "done"
 
 

@@ -1,4 +1,4 @@
-"""Texts in PNG files: added and stripped without touching the picture."""
+"""Texts in PNG files: added and stripped without touching the image."""
 
 import io
 import zlib
@@ -7,18 +7,18 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mcp_image_gen_local.storage import png
-from tests.storage.pictures import encoded, gradient
+from tests.storage.images import encoded, gradient
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"]
 
 
 def opened(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(data))
-    picture.load()
-    return picture
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
-def picture_of(mode: str) -> Image.Image:
+def image_of(mode: str) -> Image.Image:
     if mode == "I;16":
         return gradient(24, 16).convert("L").convert("I").convert("I;16")
     return gradient(24, 16).convert(mode)
@@ -32,7 +32,7 @@ def test_pillow_reads_back_the_text_that_was_added(text: str):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_adding_and_stripping_texts_leaves_every_pixel_as_it_was(mode: str):
-    plain = encoded(picture_of(mode))
+    plain = encoded(image_of(mode))
     told = png.with_text(plain, "note", "hello")
     for data in (told, png.without_texts(told)):
         assert opened(data).mode == opened(plain).mode
@@ -61,11 +61,11 @@ def test_comfyuis_prompt_and_workflow_are_stripped_and_our_text_joins_them():
 
 
 def test_transparency_and_palette_outlive_the_stripping():
-    picture = gradient(24, 16).convert("P")
-    picture.info["transparency"] = 3
-    data = png.without_texts(encoded(picture, transparency=3))
+    image = gradient(24, 16).convert("P")
+    image.info["transparency"] = 3
+    data = png.without_texts(encoded(image, transparency=3))
     assert opened(data).info["transparency"] == 3
-    assert opened(data).getpalette() == picture.getpalette()
+    assert opened(data).getpalette() == image.getpalette()
 
 
 def test_every_chunk_of_the_result_has_a_right_checksum():

@@ -1,4 +1,4 @@
-"""Copies of the pictures that fit into an answer."""
+"""Copies of the images that fit into an answer."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.storage.previews import Preview, render
-from tests.storage.pictures import encoded, gradient, noise, photo
+from tests.storage.images import encoded, gradient, noise, photo
 
 FORMATS = ["png", "jpeg", "webp"]
 CLAUDE_DESKTOP = 900_000
@@ -19,13 +19,13 @@ SECRET = "a prompt that nobody else is to read"
 
 @pytest.fixture
 def saved(tmp_path: Path):
-    """Return a function that puts a picture on disk."""
+    """Return a function that puts an image on disk."""
 
-    def save(picture: Image.Image | bytes, kind: str = "PNG", **options: Any) -> SavedImage:
-        data = picture if isinstance(picture, bytes) else encoded(picture, kind, **options)
+    def save(image: Image.Image | bytes, kind: str = "PNG", **options: Any) -> SavedImage:
+        data = image if isinstance(image, bytes) else encoded(image, kind, **options)
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.{kind.lower()}"
         path.write_bytes(data)
-        width, height = (0, 0) if isinstance(picture, bytes) else picture.size
+        width, height = (0, 0) if isinstance(image, bytes) else image.size
         return SavedImage(
             path=path, seed=1, width=width, height=height, size_bytes=len(data), mime_type=f"image/{kind.lower()}"
         )
@@ -34,22 +34,22 @@ def saved(tmp_path: Path):
 
 
 def opened(preview: Preview) -> Image.Image:
-    picture = Image.open(io.BytesIO(preview.data))
-    picture.load()
-    assert picture.size == (preview.width, preview.height)
-    assert f"image/{picture.format.lower()}" == preview.mime_type
-    return picture
+    image = Image.open(io.BytesIO(preview.data))
+    image.load()
+    assert image.size == (preview.width, preview.height)
+    assert f"image/{image.format.lower()}" == preview.mime_type
+    return image
 
 
 def sent_bytes(previews: list[Preview | None]) -> int:
-    """Return what the pictures take in an answer."""
+    """Return what the images take in an answer."""
     return sum(len(base64.b64encode(p.data)) for p in previews if p)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("draw", [gradient, photo, noise], ids=lambda draw: draw.__name__)
-def test_a_megapixel_fits_into_claude_desktops_answer(saved, draw, image_format: str):
-    [preview] = render([saved(draw(1024, 1024))], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+@pytest.mark.parametrize("generate", [gradient, photo, noise], ids=lambda generate: generate.__name__)
+def test_a_megapixel_fits_into_claude_desktops_answer(saved, generate, image_format: str):
+    [preview] = render([saved(generate(1024, 1024))], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
     assert sent_bytes([preview]) <= CLAUDE_DESKTOP - 7_000
     assert opened(preview).width >= 400
 
@@ -70,13 +70,13 @@ def test_any_budget_is_kept_and_well_used(saved, image_format: str, max_bytes: i
 
 
 @pytest.mark.parametrize("size", [(1024, 512), (300, 900), (1023, 77)])
-def test_a_scaled_picture_keeps_its_shape(saved, size: tuple[int, int]):
+def test_a_scaled_image_keeps_its_shape(saved, size: tuple[int, int]):
     [preview] = render([saved(noise(*size))], image_format="png", max_bytes=100_000)
     assert preview.width < size[0]
     assert preview.width / preview.height == pytest.approx(size[0] / size[1], rel=0.03)
 
 
-def test_a_small_picture_is_passed_whole(saved):
+def test_a_small_image_is_passed_whole(saved):
     [preview] = render([saved(gradient(64, 48))], image_format="png", max_bytes=CLAUDE_DESKTOP)
     assert opened(preview).tobytes() == gradient(64, 48).tobytes()
     assert preview.data == encoded(gradient(64, 48))
@@ -89,7 +89,7 @@ def test_odd_sizes_are_shown(saved, size: tuple[int, int], image_format: str):
     assert opened(preview).size == size
 
 
-def test_a_very_tall_picture_full_of_detail_is_scaled(saved):
+def test_a_very_tall_image_full_of_detail_is_scaled(saved):
     [preview] = render([saved(noise(64, 4096))], image_format="png", max_bytes=600_000)
     assert 32 <= opened(preview).width < 64
     assert sent_bytes([preview]) <= 600_000 - 7_000
@@ -104,7 +104,7 @@ def test_a_batch_shares_the_budget(saved, image_format: str):
     assert (previews[1].width, previews[1].height) == (64, 64)
 
 
-def test_what_small_pictures_leave_over_goes_to_the_next(saved):
+def test_what_small_images_leave_over_goes_to_the_next(saved):
     large, small = saved(noise(1024, 1024)), saved(gradient(16, 16))
     alone = render([large] * 2, image_format="png", max_bytes=400_000)[1]
     after_small = render([small, large], image_format="png", max_bytes=400_000)[1]
@@ -119,7 +119,7 @@ def test_the_smallest_budget_and_the_largest_batch_never_fail(saved, count: int,
     assert sent_bytes(previews) <= 20_000
 
 
-def test_none_sends_no_picture(saved):
+def test_none_sends_no_image(saved):
     batch = [saved(gradient(16, 16)), saved(gradient(16, 16))]
     assert render(batch, image_format="none", max_bytes=CLAUDE_DESKTOP) == [None, None]
 
@@ -176,7 +176,7 @@ def test_the_preview_of_another_format_holds_no_metadata(saved, kind: str, image
     assert SECRET.encode() not in preview.data
 
 
-def test_a_picture_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(saved):
+def test_an_image_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(saved):
     gone, here = saved(gradient(16, 16)), saved(gradient(64, 64))
     gone.path.unlink()
     previews = render([gone, here], image_format="png", max_bytes=CLAUDE_DESKTOP)
@@ -185,7 +185,7 @@ def test_a_picture_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(sav
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("data", [b"", b"no picture", encoded(noise(64, 64))[:3000]], ids=["empty", "text", "cut off"])
+@pytest.mark.parametrize("data", [b"", b"no image", encoded(noise(64, 64))[:3000]], ids=["empty", "text", "cut off"])
 def test_a_file_that_the_user_has_damaged_has_no_preview(saved, data: bytes, image_format: str):
     """The answer still tells the path; it must not fail."""
     assert render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP) == [None]

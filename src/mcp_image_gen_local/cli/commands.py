@@ -15,7 +15,7 @@ from mcp_image_gen_local.cli import show
 from mcp_image_gen_local.cli.doctor import examine
 from mcp_image_gen_local.cli.frame import FAILED, Common, guarded, report, run
 from mcp_image_gen_local.cli.jobs import list_jobs
-from mcp_image_gen_local.cli.jobs import prune as prune_pictures
+from mcp_image_gen_local.cli.jobs import prune as prune_images
 from mcp_image_gen_local.cli.serving import serve_http, serve_stdio
 from mcp_image_gen_local.domain.job import JobStatus
 from mcp_image_gen_local.domain.request import GenerationRequest
@@ -25,7 +25,7 @@ from mcp_image_gen_local.storage.inputs import read_input
 app = CommandLine(
     name="mcp-image-gen",
     version=__version__,
-    help="Draw images from any MCP client on hardware you own.",
+    help="Generate images from any MCP client on hardware you own.",
     help_format="plaintext",
     help_epilogue=(
         "Examples:\n"
@@ -80,12 +80,12 @@ def generate(  # the field's words, all but one optional
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     common: Common | None = None,
 ) -> int:
-    """Draw a picture and print the path of its file.
+    """Generate an image and print the path of its file.
 
     Parameters
     ----------
     prompt
-        What to draw.
+        What to generate.
     negative_prompt
         What to avoid; no effect on models with cfg 1.
     width
@@ -95,19 +95,19 @@ def generate(  # the field's words, all but one optional
     steps
         Sampling steps; default by model, 4 for FLUX.1-schnell.
     seed
-        The same seed and settings draw the same picture; default random.
+        The same seed and settings generate the same image; default random.
     cfg
         Classifier-free guidance scale; default by model.
     model
         Family or file name, as `mcp-image-gen models` lists them.
     batch_size
-        Pictures to draw, 1 to 16.
+        Images to generate, 1 to 16.
     sampler
         Sampler, e.g. euler.
     scheduler
         Scheduler, e.g. simple.
     init_image
-        Picture file to begin with.
+        Image file to begin with.
     denoise
         0 keeps init_image, 1 ignores it.
     output
@@ -117,7 +117,7 @@ def generate(  # the field's words, all but one optional
     """
     common = common or Common()
 
-    async def draw(opened: App) -> int:
+    async def run_request(opened: App) -> int:
         if output:
             show.check_target(output, batch_size, overwrite=overwrite)
         request = GenerationRequest(
@@ -147,15 +147,15 @@ def generate(  # the field's words, all but one optional
             raise job.error.anew()
         if output:
             job = show.move(job, output)
-            await opened.journal.update(job)  # where the picture lies now
+            await opened.journal.update(job)  # where the image lies now
         return report(job, as_json=common.json)
 
-    return run(common, draw, tells_of_journal=True)
+    return run(common, run_request, tells_of_journal=True)
 
 
 @app.command
 def status(prompt_id: str, *, common: Common | None = None) -> int:
-    """Wait for a job that was left running, and print the path of its picture; exit 1 unless it is done.
+    """Wait for a job that was left running, and print the path of its image; exit 1 unless it is done.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def cancel(prompt_id: str, *, common: Common | None = None) -> int:
     return run(common, withdraw)
 
 
-jobs_app = CommandLine(name="jobs", help="List what was drawn; `jobs prune` makes room.", help_format="plaintext")
+jobs_app = CommandLine(name="jobs", help="List what was generated; `jobs prune` makes room.", help_format="plaintext")
 app.command(jobs_app)
 
 
@@ -234,21 +234,21 @@ def prune(
     max_bytes: int | None = None,
     common: Common | None = None,
 ) -> int:
-    """Delete old pictures from the output folder and print their paths; other files are never touched.
+    """Delete old images from the output folder and print their paths; other files are never touched.
 
     Parameters
     ----------
     dry_run
         Only tell what would be deleted.
     keep_days
-        Delete pictures older than so many days (IMAGE_GEN_KEEP_DAYS).
+        Delete images older than so many days (IMAGE_GEN_KEEP_DAYS).
     max_bytes
         Delete the oldest until the rest takes so many bytes (IMAGE_GEN_MAX_BYTES).
     """
     common = common or Common()
     return run(
         common,
-        lambda opened: prune_pictures(
+        lambda opened: prune_images(
             opened, keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run, as_json=common.json
         ),
         tells_of_journal=True,

@@ -1,4 +1,4 @@
-"""Is everything there to draw? One finding for each question, with the fix."""
+"""Is everything there to generate? One finding for each question, with the fix."""
 
 import asyncio
 from dataclasses import asdict, dataclass
@@ -52,7 +52,7 @@ async def _models(app: App) -> Finding:
     lack = f"{first.family} is not ready; get {'; '.join(first.missing)}"
     if ready:
         return Finding(subject="models", ok=True, text=f"{ready[0]} is ready ({lack})")
-    return Finding(subject="models", ok=False, text=f"nothing can draw: {lack}")
+    return Finding(subject="models", ok=False, text=f"nothing can generate: {lack}")
 
 
 async def _folder(app: App) -> Finding:

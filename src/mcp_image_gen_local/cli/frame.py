@@ -42,9 +42,9 @@ EXIT_CODES: dict[type[ImageGenError], int] = {
 class Common:
     """What every command takes; each wins over its environment variable."""
 
-    engine: Annotated[str | None, Parameter(help="Engine that draws (IMAGE_GEN_ENGINE).")] = None
+    engine: Annotated[str | None, Parameter(help="Engine that generates (IMAGE_GEN_ENGINE).")] = None
     url: Annotated[str | None, Parameter(help="Where ComfyUI answers (COMFYUI_URL).")] = None
-    output_dir: Annotated[Path | None, Parameter(help="Folder for pictures (IMAGE_OUTPUT_DIR).")] = None
+    output_dir: Annotated[Path | None, Parameter(help="Folder for images (IMAGE_OUTPUT_DIR).")] = None
     json: Annotated[bool, Parameter(help="Print JSON, also for errors.", negative="")] = False
 
     def open(self) -> App:

@@ -1,4 +1,4 @@
-"""`mcp-image-gen jobs`: what was drawn, and making room."""
+"""`mcp-image-gen jobs`: what was generated, and making room."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def list_jobs(app: App, *, running: bool, failed: bool, limit: int, as_jso
     if as_json:
         print(json.dumps([_facts(job) for job in jobs]))
     elif jobs:
-        _print_table([("PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "PICTURE"), *map(_row, jobs)])
+        _print_table([("PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "IMAGE"), *map(_row, jobs)])
     else:
         talk.print(f"No jobs in {escape(str(app.journal.path))}.")
     return 0
@@ -83,7 +83,7 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 async def prune(app: App, *, keep_days: float | None, max_bytes: int | None, dry_run: bool, as_json: bool) -> int:
-    """Delete pictures beyond the limits, and the jobs that have none left; return the exit code.
+    """Delete images beyond the limits, and the jobs that have none left; return the exit code.
 
     Raises:
         InvalidRequest: there is no limit, or one that is no positive number.
@@ -125,13 +125,13 @@ def _doomed(folder: Path, keep_days: float | None, max_bytes: int | None, now: f
 
 
 async def _spent_jobs(journal: Journal, gone: Collection[Path], keep_days: float | None, now: float) -> list[str]:
-    """Return the prompt_ids of the ended jobs that nothing is left of, now that the pictures `gone` are."""
+    """Return the prompt_ids of the ended jobs that nothing is left of, now that the images `gone` are."""
     jobs = await journal.recent(ALL)
     return [job.prompt_id for job in jobs if job.status.is_final and _is_spent(job, gone, keep_days, now)]
 
 
 def _is_spent(job: Job, gone: Collection[Path], keep_days: float | None, now: float) -> bool:
-    """Return True when the last of the job's pictures has just gone, and for an old job that has none left."""
+    """Return True when the last of the job's images has just gone, and for an old job that has none left."""
     # os.path, as Path.exists raises where a folder may not be looked into
     if any(image.path not in gone and os.path.exists(image.path) for image in job.images):  # noqa: PTH110
         return False

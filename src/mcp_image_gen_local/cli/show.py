@@ -33,13 +33,13 @@ async def follow(runner: JobRunner, prompt_id: str, *, seconds: float) -> Job:
 
 
 def check_target(output: Path, count: int, *, overwrite: bool) -> None:
-    """Refuse an --output that could not be written, before anything is drawn.
+    """Refuse an --output that could not be written, before anything is generated.
 
     Raises:
         InvalidRequest: not a .png, in a folder that is not there, or one of the `count` files exists.
     """
     if output.suffix.lower() != ".png":
-        raise InvalidRequest(f"--output {output} does not end in .png.", hint="Pictures are written as PNG.")
+        raise InvalidRequest(f"--output {output} does not end in .png.", hint="Images are written as PNG.")
     if not output.absolute().parent.is_dir():
         raise InvalidRequest(f"The folder {output.absolute().parent} does not exist.", hint="Make it first.")
     for target in _targets(output, count):
@@ -56,10 +56,10 @@ def _targets(output: Path, count: int) -> list[Path]:
 
 
 def move(job: Job, output: Path) -> Job:
-    """Move the pictures to `output`, further ones of a batch to output-2, output-3 ...; return the job with new paths.
+    """Move the images to `output`, further ones of a batch to output-2, output-3 ...; return the job with new paths.
 
     Raises:
-        OutputNotWritable: a picture could not be moved; it stays where it was saved.
+        OutputNotWritable: an image could not be moved; it stays where it was saved.
     """
     images = []
     for image, target in zip(job.images, _targets(output, len(job.images)), strict=True):
@@ -67,7 +67,7 @@ def move(job: Job, output: Path) -> Job:
             shutil.move(image.path, target)
         except OSError as error:
             raise OutputNotWritable(
-                f"Cannot write {target}: {error.strerror or error}.", hint=f"The picture is saved at {image.path}."
+                f"Cannot write {target}: {error.strerror or error}.", hint=f"The image is saved at {image.path}."
             ) from error
         images.append(replace(image, path=target))
     return replace(job, images=tuple(images))

@@ -1,1 +1,1 @@
-"""What every room agrees on: requests, pictures, jobs, engines and errors; no I/O."""
+"""What every room agrees on: requests, images, jobs, engines and errors; no I/O."""

@@ -10,7 +10,7 @@ from mcp_image_gen_local.domain.request import GenerationRequest
 
 
 class Engine(Protocol):
-    """Something that draws; made from the settings, and nothing is contacted before the first method is awaited.
+    """Something that generates; made from the settings, and nothing is contacted before the first method is awaited.
 
     Every method raises `ImageGenError`s only. A job is known by one `prompt_id`, a uuid4 that the caller mints.
     """
@@ -19,7 +19,7 @@ class Engine(Protocol):
     url: str  #: where it answers, for people
 
     async def plan(self, request: GenerationRequest) -> Plan:
-        """Resolve model and defaults, and refuse early what cannot be drawn.
+        """Resolve model and defaults, and refuse early what cannot be generated.
 
         Raises:
             EngineUnreachable, ModelNotFound, ModelIncomplete, NodeMissing, RequestNotSupported, InvalidRequest.
@@ -35,7 +35,7 @@ class Engine(Protocol):
         ...
 
     def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
-        """Yield what happens to the job; end when its pictures can be fetched.
+        """Yield what happens to the job; end when its images can be fetched.
 
         Raises:
             GenerationFailed, OutOfMemory, GenerationCancelled, GenerationLost, EngineUnreachable.
@@ -43,12 +43,12 @@ class Engine(Protocol):
         ...
 
     def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
-        """Yield the finished pictures but those whose index is in `skip`.
+        """Yield the finished images but those whose index is in `skip`.
 
-        What is wrong with one picture is raised after all others were yielded.
+        What is wrong with one image is raised after all others were yielded.
 
         Raises:
-            PictureGone, EngineUnreachable, GenerationFailed: it ended without a picture.
+            ImageGone, EngineUnreachable, GenerationFailed: it ended without an image.
         """
         ...
 
@@ -64,7 +64,7 @@ class Engine(Protocol):
         """Withdraw this job, and no other; return True once the engine no longer works on it.
 
         False means that the engine has not let go within the bound (it may be loading a model): call again. Whoever
-        follows the job is told how it ended, which may also be with a picture.
+        follows the job is told how it ended, which may also be with an image.
         """
         ...
 
@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     async def models(self) -> ModelCatalog:
-        """Return what can be drawn with."""
+        """Return what can be generated with."""
         ...
 
     async def check(self) -> str:

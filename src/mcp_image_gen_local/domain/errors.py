@@ -14,14 +14,14 @@ ImageGenError
 ├── NodeMissing           the engine lacks a node class of the workflow
 ├── WorkflowRejected      the engine refused the graph
 ├── QueueFull             more jobs wait than IMAGE_GEN_MAX_QUEUE allows
-├── GenerationFailed      the engine reported an error while drawing
+├── GenerationFailed      the engine reported an error while generating
 │   └── OutOfMemory       ... because memory ran out
 ├── GenerationCancelled   somebody cancelled the job
 ├── GenerationLost        the engine no longer knows the job
 ├── GenerationTimeout     the job took longer than the user allows
 ├── JobOfAnother          the job belongs to another client of the engine
-├── PictureGone           the engine named a picture that it no longer has
-├── OutputNotWritable     the picture could not be written to disk
+├── ImageGone           the engine named an image that it no longer has
+├── OutputNotWritable     the image could not be written to disk
 ├── JournalUnusable       the journal of jobs cannot be read
 ├── PromptUnknown         no such prompt_id here or at the engine
 └── UnexpectedError       a fault of this program
@@ -138,13 +138,13 @@ class QueueFull(ImageGenError):
 
 
 class GenerationFailed(ImageGenError):
-    """The engine reported an error while drawing."""
+    """The engine reported an error while generation."""
 
     code = "generation_failed"
 
 
 class OutOfMemory(GenerationFailed):
-    """The engine ran out of memory while drawing."""
+    """The engine ran out of memory while generation."""
 
     code = "out_of_memory"
 
@@ -173,14 +173,14 @@ class JobOfAnother(ImageGenError):
     code = "job_of_another"
 
 
-class PictureGone(ImageGenError):
-    """The engine named a picture that it no longer has."""
+class ImageGone(ImageGenError):
+    """The engine named an image that it no longer has."""
 
-    code = "picture_gone"
+    code = "image_gone"
 
 
 class OutputNotWritable(ImageGenError):
-    """The picture could not be written to disk; it still lies at the engine."""
+    """The image could not be written to disk; it still lies at the engine."""
 
     code = "output_not_writable"
 
@@ -192,13 +192,13 @@ class PromptUnknown(ImageGenError):
 
 
 class JournalUnusable(ImageGenError):
-    """The journal of jobs cannot be read; drawing goes on without it."""
+    """The journal of jobs cannot be read; generating goes on without it."""
 
     code = "journal_unusable"
 
 
 class UnexpectedError(ImageGenError):
-    """A fault of this program; the engine may have the picture all the same."""
+    """A fault of this program; the engine may have the image all the same."""
 
     code = "unexpected_error"
 

@@ -1,4 +1,4 @@
-"""Pictures on their way from the engine to the user."""
+"""Images on their way from the engine to the user."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class EngineImage:
-    """A finished picture as the engine handed it over."""
+    """A finished image as the engine handed it over."""
 
     data: bytes = field(repr=False)  #: the whole file, as the engine wrote it
     source: str  #: where it lies at the engine, for people: a URL or a path
@@ -16,7 +16,7 @@ class EngineImage:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedImage:
-    """A picture on disk."""
+    """An image on disk."""
 
     path: Path  #: absolute
     seed: int | None  #: None when the engine's workflow does not tell one
@@ -28,5 +28,5 @@ class SavedImage:
     uniform: bool = False  #: every pixel has the same colour, which a NaN in the model also gives
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the answer tells of one picture."""
+        """Return what the answer tells of one image."""
         return {"path": str(self.path), "seed": self.seed, "width": self.width, "height": self.height}

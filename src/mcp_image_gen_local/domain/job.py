@@ -15,8 +15,8 @@ class JobStatus(StrEnum):
     """Where a job stands."""
 
     QUEUED = "queued"  #: waits at the engine, or is being sent there
-    RUNNING = "running"  #: the engine loads the model or draws
-    DONE = "done"  #: the pictures are on disk
+    RUNNING = "running"  #: the engine loads the model or generates
+    DONE = "done"  #: the images are on disk
     FAILED = "failed"  #: ended with an error
     CANCELLED = "cancelled"  #: ended by somebody's wish
     LOST = "lost"  #: the engine forgot it: restarted, or its queue was cleared
@@ -33,14 +33,14 @@ class Progress:
     """One thing that happened to a job at the engine."""
 
     status: JobStatus
-    phase: str  #: for people: "waiting in the queue", "loading the model", "drawing", "decoding"
+    phase: str  #: for people: "waiting in the queue", "loading the model", "generating", "decoding"
     step: int | None = None  #: sampling step just finished, 1..steps
     steps: int | None = None  #: sampling steps in all
     queue_position: int | None = None  #: 1 = next after what runs now
-    preview: bytes | None = field(default=None, repr=False)  #: small PNG or JPEG of the picture so far
+    preview: bytes | None = field(default=None, repr=False)  #: small PNG or JPEG of the image so far
 
     def describe(self) -> str:
-        """Return one short phrase, e.g. "drawing, step 2/4"."""
+        """Return one short phrase, e.g. "generating, step 2/4"."""
         if self.queue_position is not None:
             return f"{self.phase}, position {self.queue_position}"
         if self.step is not None:
@@ -54,7 +54,7 @@ class Plan:
 
     seed: int | None  #: None when a foreign workflow does not tell one
     model: str  #: file name at the engine
-    settings: dict[str, object]  #: prompt, steps, cfg ...: what to write into the picture's metadata
+    settings: dict[str, object]  #: prompt, steps, cfg ...: what to write into the image's metadata
     notes: tuple[str, ...] = ()  #: corrections and cautions, one sentence each
     payload: object = field(default=None, repr=False)  #: the engine's own: a graph, a request body
 
@@ -76,7 +76,7 @@ class Job:
     untold: str = ""  #: while it is being cancelled: why the engine could not be told yet, a sentence
     created: float = field(default_factory=time.time)  #: seconds since 1970, by the clock on the wall
     touched: float = field(default_factory=time.time)  #: when a process at work on it last said so; 0: none does
-    stamp: int = 0  #: milliseconds since 1970 that name the first picture's file; unique in the journal; 0: none yet
+    stamp: int = 0  #: milliseconds since 1970 that name the first image's file; unique in the journal; 0: none yet
     started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock of this process
     ended: float | None = None  #: likewise
 

@@ -1,4 +1,4 @@
-"""What an engine can draw with."""
+"""What an engine can generate with."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,5 +28,5 @@ class ModelInfo:
 class ModelCatalog:
     """All models of an engine."""
 
-    models: tuple[ModelInfo, ...]  #: drawable ones first, the default model first of all
+    models: tuple[ModelInfo, ...]  #: usable ones first, the default model first of all
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: role -> every file name of that role

@@ -8,7 +8,7 @@ from typing import Any
 from mcp_image_gen_local.domain.errors import InvalidRequest
 
 MAX_SEED = 2**64 - 1
-RANDOM_SEED_BITS = 53  # so that a drawn seed survives JSON readers that hold numbers as doubles
+RANDOM_SEED_BITS = 53  # so that a generated seed survives JSON readers that hold numbers as doubles
 MAX_PROMPT_CHARS = 20_000
 
 #: name -> (smallest, largest, what to do next)
@@ -16,38 +16,38 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "width": (16, 4096, "Sizes are pixels; 1024 suits most models."),
     "height": (16, 4096, "Sizes are pixels; 1024 suits most models."),
     "steps": (1, 200, "FLUX.1-schnell wants 4, most other models 20 to 30."),
-    "seed": (0, MAX_SEED, "Leave seed out to draw a random one."),
+    "seed": (0, MAX_SEED, "Leave seed out to generate a random one."),
     "cfg": (0, 100, "Distilled models such as FLUX.1-schnell want 1, others 4 to 8."),
-    "batch_size": (1, 16, "Call again with other seeds for more pictures."),
+    "batch_size": (1, 16, "Call again with other seeds for more images."),
     "denoise": (0, 1, "0 keeps init_image as it is, 1 ignores it; 0.6 changes the thing and keeps its place."),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """One picture, or a batch of them, as asked for; None leaves a value to the model's family.
+    """One image, or a batch of them, as asked for; None leaves a value to the model's family.
 
     Raises:
         InvalidRequest: the prompt is empty or too long, or a number is out of its range.
     """
 
-    prompt: str  #: what to draw; 1 to 20,000 characters
+    prompt: str  #: what to generate; 1 to 20,000 characters
     negative_prompt: str = ""  #: what to keep out; needs a model with cfg above 1
     width: int | None = None  #: pixels, 16..4096
     height: int | None = None  #: pixels, 16..4096
     steps: int | None = None  #: sampling steps, 1..200
-    seed: int | None = None  #: 0..2**64-1; None draws one
+    seed: int | None = None  #: 0..2**64-1; None generates one
     cfg: float | None = None  #: classifier-free guidance scale, 0..100
     sampler: str | None = None  #: engine's sampler name, e.g. "euler"
     scheduler: str | None = None  #: engine's scheduler name, e.g. "simple"
     model: str | None = None  #: family id or file name; None is the default model
-    batch_size: int = 1  #: pictures in one job, 1..16
-    init_image: bytes | None = field(default=None, repr=False)  #: picture file to begin with
+    batch_size: int = 1  #: images in one job, 1..16
+    init_image: bytes | None = field(default=None, repr=False)  #: image file to begin with
     denoise: float | None = None  #: 0 keeps init_image, 1 ignores it; None leaves it to the engine
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
-            raise InvalidRequest("The prompt is empty.", hint="Say what to draw, e.g. 'a lighthouse at dusk'.")
+            raise InvalidRequest("The prompt is empty.", hint="Say what to generate, e.g. 'a lighthouse at dusk'.")
         for name in ("prompt", "negative_prompt"):
             _check_text(name, getattr(self, name))
             length = len(getattr(self, name))
@@ -84,6 +84,6 @@ def _check_text(name: str, text: str) -> None:
         ) from error
 
 
-def draw_seed() -> int:
+def random_seed() -> int:
     """Return a random seed, 0..2**53-1."""
     return secrets.randbits(RANDOM_SEED_BITS)

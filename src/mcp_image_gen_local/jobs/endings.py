@@ -10,21 +10,21 @@ from mcp_image_gen_local.domain.errors import (
     GenerationCancelled,
     GenerationLost,
     ImageGenError,
+    ImageGone,
     OutputNotWritable,
-    PictureGone,
     PromptUnknown,
     UnexpectedError,
 )
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan
 from mcp_image_gen_local.jobs.entry import Entry, on_disk
 
-#: The picture may lie finished at the engine: asking for the status tries again to fetch and save it.
+#: The image may lie finished at the engine: asking for the status tries again to fetch and save it.
 WORTH_ANOTHER_TRY = (EngineUnreachable, EngineRefused, EngineAnswerUnusable, OutputNotWritable, UnexpectedError)
 PROMPT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  #: what any engine could know; all else is never asked for
 
 
 def is_settled(job: Job) -> bool:
-    """Return True when asking the engine can change nothing: the job has ended and its pictures are on disk."""
+    """Return True when asking the engine can change nothing: the job has ended and its images are on disk."""
     if not job.status.is_final or isinstance(job.error, WORTH_ANOTHER_TRY):
         return False
     if job.status is JobStatus.LOST and job.plan and not job.images:
@@ -70,11 +70,11 @@ def note_what_is_missing(entry: Entry) -> None:
     """Tell the reader of a batch that is not whole."""
     wanted, have = int((entry.job.asked or {}).get("batch_size", 1)), len(entry.job.images)
     if 0 < have < wanted:
-        entry.note(f"Only {have} of {wanted} pictures could be had.")
+        entry.note(f"Only {have} of {wanted} images could be had.")
 
 
 def batch_size(plan: Plan) -> int:
-    """Return how many pictures a plan makes, as far as it tells."""
+    """Return how many images a plan makes, as far as it tells."""
     value = plan.settings.get("batch_size")
     return value if isinstance(value, int) else 1
 
@@ -82,11 +82,11 @@ def batch_size(plan: Plan) -> int:
 def loss(job: Job, engine: Engine) -> ImageGenError:
     """Return the error of a job that the engine no longer has."""
     seed = job.plan.seed if job.plan else None
-    again = "Call generate_image again" + (f" (seed={seed} draws the same picture)." if seed is not None else ".")
+    again = "Call generate_image again" + (f" (seed={seed} generates the same image)." if seed is not None else ".")
     if job.images:
         gone = ", ".join(str(image.path) for image in job.images)
         where = f"{engine.name} ({engine.url})"
-        return PictureGone(f"The picture is no longer at {gone}, and {where} does not have it either.", hint=again)
+        return ImageGone(f"The image is no longer at {gone}, and {where} does not have it either.", hint=again)
     reason = "it was restarted, or its queue was cleared"
     return GenerationLost(
         f"The engine {engine.name} ({engine.url}) no longer knows the job {job.prompt_id}: {reason}.", hint=again

@@ -12,14 +12,14 @@ from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan, Progress
 from mcp_image_gen_local.storage.journal import Journal
 
-OWNER_SECONDS = 3.0  #: for another process to save the pictures of its own job
+OWNER_SECONDS = 3.0  #: for another process to save the images of its own job
 OWNER_PAUSE = 0.05
-FETCH_SECONDS = 300.0  #: at least, for the pictures once they are drawn, whatever drawing may take
+FETCH_SECONDS = 300.0  #: at least, for the images once they are generated, whatever generating may take
 CANCELLING = "cancelling"  #: phase of a job that the engine has been asked to let go of
 
 
 def on_disk(job: Job) -> tuple[SavedImage, ...]:
-    """Return the job's pictures that are still where they were saved."""
+    """Return the job's images that are still where they were saved."""
     return tuple(image for image in job.images if Path(image.path).is_file())
 
 
@@ -36,7 +36,7 @@ class Entry:
     started_here: bool = False  #: by a call of this process
     is_owned: bool = False  #: this process looks after it, and says so in the journal
     at_engine: bool = True  #: the engine has taken it
-    bound: asyncio.Timeout | None = None  #: for drawing it
+    bound: asyncio.Timeout | None = None  #: for generating it
     _writing: asyncio.Task[bool] | None = None
 
     @property
@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def stamp(self) -> int:
-        """What names the first picture's file, milliseconds since 1970."""
+        """What names the first image's file, milliseconds since 1970."""
         return self.job.stamp
 
     @property
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def saved(self) -> Mapping[int, SavedImage]:
-        """The pictures that are on disk, by index."""
+        """The images that are on disk, by index."""
         return {image.index: image for image in self.job.images}
 
     def has_news(self, seen: Job) -> bool:
@@ -81,9 +81,9 @@ class Entry:
         for watcher in self.watchers:
             watcher.put_nowait(self.job)
 
-    async def enlist(self, *, pictures: int) -> None:
-        """Write the new job down, and take stamps for its pictures."""
-        stamp = await self.journal.add(self.job, pictures=pictures)
+    async def enlist(self, *, image_count: int) -> None:
+        """Write the new job down, and take stamps for its images."""
+        stamp = await self.journal.add(self.job, image_count=image_count)
         self.job = replace(self.job, stamp=stamp)
 
     async def planned(self, plan: Plan) -> None:
@@ -114,7 +114,7 @@ class Entry:
         if changed and self.is_owned:  # others do not know what it has saved
             self._writing = asyncio.create_task(self.journal.update(self.job))
 
-    async def drawn(self) -> None:
+    async def generated(self) -> None:
         """Take over what another process has saved; one that is at work on the job is given a moment for it."""
         if self.bound and not self.bound.expired() and (end := self.bound.when()) is not None:
             self.bound.reschedule(max(end, asyncio.get_running_loop().time() + FETCH_SECONDS))
@@ -129,7 +129,7 @@ class Entry:
             self.job = replace(self.job, images=await asyncio.to_thread(on_disk, known))
 
     async def kept(self, image: SavedImage) -> None:
-        """Write down where a picture lies."""
+        """Write down where an image lies."""
         images = {**self.saved, image.index: image}
         self.job = replace(self.job, images=tuple(images[index] for index in sorted(images)))
         await self.journal.update(self.job)

@@ -51,12 +51,12 @@ class JobRunner:
         """Prepare to run jobs.
 
         Args:
-            engine: draws.
-            store: takes the pictures.
+            engine: generates.
+            store: takes the images.
             journal: keeps what must outlive this process.
             timeout_seconds: after which a job that has not ended is withdrawn.
             max_queue: jobs that may run or wait, here and at the engine; None is no limit.
-            when_done: called when a job's pictures are on disk and told.
+            when_done: called when a job's images are on disk and told.
         """
         self._engine = engine
         self._store = store
@@ -72,7 +72,7 @@ class JobRunner:
     # -- a job's life ---------------------------------------------------------------------------------
 
     def start(self, request: GenerationRequest) -> str:
-        """Begin to draw and return the prompt_id, ours and the engine's.
+        """Begin to generate and return the prompt_id, ours and the engine's.
 
         Raises:
             QueueFull: as many jobs of this process have not ended as IMAGE_GEN_MAX_QUEUE allows.
@@ -88,7 +88,7 @@ class JobRunner:
     async def _generate(self, entry: Entry, request: GenerationRequest) -> None:
         if self._max_queue is not None:
             await self._admit(entry)
-        await entry.enlist(pictures=request.batch_size)
+        await entry.enlist(image_count=request.batch_size)
         await generate(self._engine, self._store, request, entry)
 
     async def _admit(self, entry: Entry) -> None:
@@ -135,7 +135,7 @@ class JobRunner:
 
     async def _end(self, entry: Entry, error: ImageGenError) -> None:
         ending = endings.of_error(error, entry, await self._elsewhere(entry, error))
-        # What another try may mend is our own trouble: the process that looks after the job may well save the picture.
+        # What another try may mend is our own trouble: the process that looks after the job may well save the image.
         for_all = entry.is_owned or not isinstance(error, endings.WORTH_ANOTHER_TRY)
         await entry.end(*ending, for_all=for_all)
 
@@ -148,7 +148,7 @@ class JobRunner:
 
     async def _time_out(self, entry: Entry) -> GenerationTimeout:
         said = f"The job {entry.prompt_id} did not end within {self._timeout:g} s and was "
-        hint = "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller picture."
+        hint = "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller image."
         if not entry.started_here:
             hint = "Ask for it again later."
             return GenerationTimeout(f"{said}left alone: another server or client queued it.", hint=hint)
@@ -197,7 +197,7 @@ class JobRunner:
 
     async def _collect(self, entry: Entry, plan: Plan, *, is_new: bool) -> None:
         if is_new:
-            await entry.enlist(pictures=endings.batch_size(plan))
+            await entry.enlist(image_count=endings.batch_size(plan))
         await collect(self._engine, self._store, entry.job.plan or plan, entry)
 
     # -- cancelling -----------------------------------------------------------------------------------
@@ -238,6 +238,6 @@ class JobRunner:
     async def aclose(self) -> None:
         """Stop working on all jobs; what runs at the engine goes on there and can be found again by its prompt_id."""
         if ending := [e.task for e in self._roster if e.task and e.job.status.is_final and not e.task.done()]:
-            await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their pictures are told; they tidy up
+            await asyncio.wait(ending, timeout=CLOSING_SECONDS)  # their images are told; they tidy up
         await self._takeover.aclose()
         await self._roster.aclose()

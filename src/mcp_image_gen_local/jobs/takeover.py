@@ -29,7 +29,7 @@ class Takeover:
     def __init__(
         self, engine: Engine, journal: Journal, roster: Roster, go_on: Callable[[Entry, Plan, bool], None]
     ) -> None:
-        """Prepare to find jobs; `go_on(entry, plan, is_new)` begins to follow one and to save its pictures."""
+        """Prepare to find jobs; `go_on(entry, plan, is_new)` begins to follow one and to save its images."""
         self._engine = engine
         self._journal = journal
         self._roster = roster
@@ -126,7 +126,7 @@ class Takeover:
             self._recovery = asyncio.create_task(self._recover(), name="recovery")
 
     async def _recover(self) -> None:
-        """Take over the jobs that no process looks after: their pictures are fetched and saved."""
+        """Take over the jobs that no process looks after: their images are fetched and saved."""
         while jobs := await self._journal.unfinished(self._engine.name, self._engine.url):
             others = [job for job in jobs if not self._is_ours(job.prompt_id)]
             for job in others:

@@ -19,7 +19,7 @@ PAUSE_SECONDS = 0.5  #: before an engine that could not be told is told again
 
 
 async def withdraw(engine: Engine, entry: Entry) -> None:
-    """Have the engine let go of the job; its own task notes how it ended, which may be with a picture."""
+    """Have the engine let go of the job; its own task notes how it ended, which may be with an image."""
     if entry.job.plan is None and entry.task:  # nothing was sent
         await stop(entry.task)
     trouble = await _insist(engine, entry)
@@ -29,7 +29,7 @@ async def withdraw(engine: Engine, entry: Entry) -> None:
             trouble = await _insist(engine, entry)
         elif entry.task:
             await stop(entry.task)
-    if entry.task:  # one that was at the engine ends by itself, maybe with a picture
+    if entry.task:  # one that was at the engine ends by itself, maybe with an image
         await asyncio.wait({entry.task})
     if not entry.job.status.is_final:
         if entry.job.plan and not trouble:  # a request that was cut off may have reached the engine meanwhile

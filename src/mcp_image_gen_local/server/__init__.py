@@ -15,7 +15,7 @@ from mcp_image_gen_local.server.tools import register_tools
 from mcp_image_gen_local.settings import Settings
 
 INSTRUCTIONS = (
-    "Draws images on the user's own hardware. Call generate_image; show the picture and tell its path and seed. "
+    "Generates images on the user's own hardware. Call generate_image; show the image and tell its path and seed. "
     "If it answers status 'running', call get_generation_status with the prompt_id."
 )
 

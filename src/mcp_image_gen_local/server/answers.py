@@ -1,6 +1,6 @@
-"""What a tool says: one line of JSON for programs, a sentence or two for readers, then pictures and links.
+"""What a tool says: one line of JSON for programs, a sentence or two for readers, then images and links.
 
-Never structured content beside a picture: several clients then drop the picture.
+Never structured content beside an image: several clients then drop the image.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
 
 
 async def of_job(job: Job, settings: Settings) -> ToolResult:
-    """Return the answer for a job as it stands, with its pictures once it is done."""
+    """Return the answer for a job as it stands, with its images once it is done."""
     if job.status is not JobStatus.DONE:
         answer = _text(_unfinished(job), _what_next(job))
         return answer if job.status.is_final else _with_preview(answer, job, settings)
@@ -40,7 +40,7 @@ async def of_job(job: Job, settings: Settings) -> ToolResult:
 
 
 async def of_cancel(job: Job, settings: Settings) -> ToolResult:
-    """Return the answer to a cancel: how the job stands now, which may be done, with its picture."""
+    """Return the answer to a cancel: how the job stands now, which may be done, with its image."""
     if job.status.is_final:
         return await of_job(job, settings)
     story = job.untold or (
@@ -82,35 +82,35 @@ def _what_next(job: Job) -> str:
         return str(job.error)
     return (
         f"Not finished after {job.seconds:.0f} s; the job goes on. "
-        f'Call get_generation_status(prompt_id="{job.prompt_id}") to wait for the picture.'
+        f'Call get_generation_status(prompt_id="{job.prompt_id}") to wait for the image.'
     )
 
 
 def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
     """Return the sentences for the reader of a finished job."""
     many = len(job.images) > 1
-    sentences = [f"Saved {len(job.images)} pictures." if many else f"Saved to {job.images[0].path}."]
+    sentences = [f"Saved {len(job.images)} images." if many else f"Saved to {job.images[0].path}."]
     if job.images[0].seed is not None:
         whole = f" with batch_size {len(job.images)}" if many else ""
-        sentences.append(f"Seed {job.images[0].seed}{whole} draws {'them' if many else 'it'} again.")
+        sentences.append(f"Seed {job.images[0].seed}{whole} generates {'them' if many else 'it'} again.")
     sentences += job.notes
     if any(image.uniform for image in job.images):
         sentences.append(
-            "Warning: the picture has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
-            "start ComfyUI with --fp32-vae, or draw with another seed."
+            "Warning: the image has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
+            "start ComfyUI with --fp32-vae, or generate with another seed."
         )
     if settings.inline_format != "none" and None in previews:
-        sentences.append("Not every picture fits into this answer; open the file to see it.")
+        sentences.append("Not every image fits into this answer; open the file to see it.")
     scaled = next(
         (p for p, i in zip(previews, job.images, strict=True) if p and (p.width, p.height) != (i.width, i.height)), None
     )
     if scaled:
-        sentences.append(f"The inline picture is scaled to {scaled.width}x{scaled.height}; the file is full size.")
+        sentences.append(f"The inline image is scaled to {scaled.width}x{scaled.height}; the file is full size.")
     return " ".join(sentences)
 
 
 def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:
-    """Add the picture as far as it is drawn, where the engine shows it."""
+    """Add the image as far as it is generated, where the engine shows it."""
     preview = job.progress.preview if job.progress else None
     fits = preview and (len(preview) + 2) // 3 * 4 + TEXT_BYTES <= settings.inline_max_bytes
     if preview and fits and settings.inline_format != "none":
@@ -131,7 +131,7 @@ def _link(image: SavedImage) -> ContentBlock:
         name=image.path.name,
         mime_type=image.mime_type,
         size=image.size_bytes,
-        annotations=Annotations(audience=["user"]),  # for the model it would be the same picture twice
+        annotations=Annotations(audience=["user"]),  # for the model it would be the same image twice
     )
 
 
@@ -142,7 +142,7 @@ def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
     cut = {role: len(names) - MAX_NAMES for role, names in catalog.files.items() if len(names) > MAX_NAMES}
     facts = {"engine": engine.name, "models": [m.to_dict() for m in shown], "files": files}
     ready = [m.name for m in catalog.models if m.ready]
-    sentences = [f"Ready to draw: {', '.join(ready[:MAX_NAMES])}." if ready else "No model is ready to draw."]
+    sentences = [f"Ready to generate: {', '.join(ready[:MAX_NAMES])}." if ready else "No model is ready to generate."]
     first = catalog.models[0]
     if not first.ready:
         sentences.append(f"{first.family} is not ready; missing: {'; '.join(first.missing)}.")
@@ -153,7 +153,7 @@ def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
 
 
 def of_folder(folder: OutputFolder) -> ToolResult:
-    """Return where pictures go."""
+    """Return where images go."""
     facts = {
         "path": str(folder.path),
         "exists": folder.exists,
@@ -164,7 +164,7 @@ def of_folder(folder: OutputFolder) -> ToolResult:
     if not folder.writable:
         story = "It cannot be written to: make it writable, or set IMAGE_OUTPUT_DIR to another folder."
     elif not folder.exists:
-        story = "It does not exist yet; the first picture makes it."
+        story = "It does not exist yet; the first image makes it."
     else:
         story = f"It holds {folder.summary}."
     return _text(facts, story)

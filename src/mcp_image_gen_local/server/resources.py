@@ -1,4 +1,4 @@
-"""Pictures and jobs as resources: parse the address, ask the runner or the journal, hand over bytes or JSON."""
+"""Images and jobs as resources: parse the address, ask the runner or the journal, hand over bytes or JSON."""
 
 import asyncio
 import json
@@ -12,14 +12,14 @@ from fastmcp.exceptions import ResourceError
 from fastmcp.resources import ResourceContent, ResourceResult
 
 from mcp_image_gen_local.app import App
-from mcp_image_gen_local.domain.errors import ImageGenError, InvalidRequest, JournalUnusable, PictureGone
+from mcp_image_gen_local.domain.errors import ImageGenError, ImageGone, InvalidRequest, JournalUnusable
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job
 from mcp_image_gen_local.server import answers
 
 JSON = "application/json"
 RECENT_JOBS = 20
-FETCH_SECONDS = 5.0  #: for a picture that lies finished at the engine to be fetched and saved
+FETCH_SECONDS = 5.0  #: for an image that lies finished at the engine to be fetched and saved
 
 
 def register_resources(server: FastMCP[Any], app: App) -> None:
@@ -28,15 +28,15 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
     @server.resource(
         "image://{prompt_id}/{index}",
         name="image",
-        title="Picture",
-        description="A picture of a finished job at full size, as it lies on disk; index counts from 0.",
+        title="Image",
+        description="An image of a finished job at full size, as it lies on disk; index counts from 0.",
         mime_type="image/png",
     )
     async def image(prompt_id: str, index: str) -> ResourceResult:
         with resource_errors():
-            picture = _picture(await _finished(app, prompt_id), index)
-            data = await asyncio.to_thread(read_file, picture)
-        return ResourceResult([ResourceContent(data, mime_type=picture.mime_type)])
+            saved = _image(await _finished(app, prompt_id), index)
+            data = await asyncio.to_thread(read_file, saved)
+        return ResourceResult([ResourceContent(data, mime_type=saved.mime_type)])
 
     @server.resource(
         "job://{prompt_id}",
@@ -53,7 +53,7 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
         "jobs://recent",
         name="recent_jobs",
         title="Recent jobs",
-        description=f"The newest {RECENT_JOBS} jobs of all servers of this user, and where their pictures lie.",
+        description=f"The newest {RECENT_JOBS} jobs of all servers of this user, and where their images lie.",
         mime_type=JSON,
     )
     async def recent_jobs() -> str:
@@ -74,12 +74,12 @@ def resource_errors() -> Iterator[None]:
 
 
 async def _finished(app: App, prompt_id: str) -> Job:
-    """Return the job with its pictures.
+    """Return the job with its images.
 
     Raises:
         PromptUnknown, EngineUnreachable: as the runner says.
         InvalidRequest: it has not ended.
-        ImageGenError: it ended without a picture, and this is why.
+        ImageGenError: it ended without an image, and this is why.
     """
     job = await app.runner.find(prompt_id)
     if not job.status.is_final:
@@ -88,37 +88,37 @@ async def _finished(app: App, prompt_id: str) -> Job:
         raise job.error.anew()
     if not job.status.is_final:
         raise InvalidRequest(
-            f"The job {prompt_id} is {job.status}: it has no picture yet.",
+            f"The job {prompt_id} is {job.status}: it has no image yet.",
             hint=f'Call get_generation_status(prompt_id="{prompt_id}") to wait for it.',
         )
     return job
 
 
-def _picture(job: Job, index: str) -> SavedImage:
-    """Return the job's picture of that number.
+def _image(job: Job, index: str) -> SavedImage:
+    """Return the job's image of that number.
 
     Raises:
         InvalidRequest: there is none of that number.
     """
-    pictures = {str(image.index): image for image in job.images}
-    if index not in pictures:
+    images = {str(image.index): image for image in job.images}
+    if index not in images:
         raise InvalidRequest(
-            f"The job {job.prompt_id} has no picture {index[:20]!r}.", hint=f"It has: {', '.join(pictures)}."
+            f"The job {job.prompt_id} has no image {index[:20]!r}.", hint=f"It has: {', '.join(images)}."
         )
-    return pictures[index]
+    return images[index]
 
 
-def read_file(picture: SavedImage) -> bytes:
+def read_file(image: SavedImage) -> bytes:
     """Return the file.
 
     Raises:
-        PictureGone: it is not there, or may not be read.
+        ImageGone: it is not there, or may not be read.
     """
     try:
-        return picture.path.read_bytes()
+        return image.path.read_bytes()
     except OSError as error:
-        raise PictureGone(
-            f"The picture {picture.path} cannot be read ({error.strerror or error}).",
+        raise ImageGone(
+            f"The image {image.path} cannot be read ({error.strerror or error}).",
             hint="Call get_generation_status to have it fetched again, if the engine still has it.",
         ) from error
 

@@ -25,31 +25,31 @@ WITHDRAW_SECONDS = 15.0  #: bound on taking a job back when its call is cancelle
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
-DRAWS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
+GENERATES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 
 
 def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations) -> None:
     """Give the server its tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
 
     @server.tool(
-        description="Draw an image from a text prompt on the user's own hardware. Returns the picture, the path of the "
-        "file and the seed; or, if it takes long, status 'running' with a prompt_id for get_generation_status.",
-        annotations=DRAWS,
+        description="Generate an image from a text prompt on the user's own hardware. Returns the image, the path of "
+        "the file and the seed; or, if it takes long, status 'running' with a prompt_id for get_generation_status.",
+        annotations=GENERATES,
     )
     async def generate_image(  # the field's words, all but one optional
         ctx: Context,
-        prompt: Annotated[str, Field(description="What to draw: subject, setting, style, light")],
+        prompt: Annotated[str, Field(description="What to generate: subject, setting, style, light")],
         negative_prompt: Annotated[str, Field(description="What to avoid; no effect on models with cfg 1")] = "",
         width: Annotated[int | None, Field(description="Pixels, 16-4096; default by model, 1024 for Flux")] = None,
         height: Annotated[int | None, Field(description="Pixels, 16-4096")] = None,
         steps: Annotated[int | None, Field(description="Sampling steps; default by model, 4 for Flux schnell")] = None,
-        seed: Annotated[int | None, Field(description="Same seed and settings, same picture; default random")] = None,
+        seed: Annotated[int | None, Field(description="Same seed and settings, same image; default random")] = None,
         cfg: Annotated[float | None, Field(description="Guidance scale; default by model")] = None,
         model: Annotated[str | None, Field(description="Name from list_available_models")] = None,
-        batch_size: Annotated[int, Field(description="Pictures to draw, 1-16")] = 1,
+        batch_size: Annotated[int, Field(description="Images to generate, 1-16")] = 1,
         sampler: Annotated[str | None, Field(description="e.g. euler")] = None,
         scheduler: Annotated[str | None, Field(description="e.g. simple")] = None,
-        init_image: Annotated[str | None, Field(description="Path of a picture to begin with")] = None,
+        init_image: Annotated[str | None, Field(description="Path of an image to begin with")] = None,
         denoise: Annotated[float | None, Field(description="0 keeps init_image, 1 ignores it")] = None,
     ) -> ToolResult:
         with tool_errors():
@@ -103,8 +103,8 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
             return await answers.of_cancel(job, app.settings)
 
     @server.tool(
-        description="List the models the image engine has, which are ready to draw, and their default steps, cfg and "
-        "size. Only needed to choose a model or when one is missing.",
+        description="List the models the image engine has, which are ready to generate, and their default steps, cfg "
+        "and size. Only needed to choose a model or when one is missing.",
         annotations=READS,
     )
     async def list_available_models() -> ToolResult:

@@ -1,1 +1,1 @@
-"""Pictures on disk, and the smaller copies that travel inside an answer."""
+"""Images on disk, and the smaller copies that travel inside an answer."""

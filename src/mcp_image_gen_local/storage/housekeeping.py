@@ -11,7 +11,7 @@ from mcp_image_gen_local.storage.images import EXTENSIONS, PART
 DAY = 86_400.0  #: seconds
 STALE_PART_SECONDS = 3_600.0  #: a file that is still being written is younger
 #: Only what this program named itself is ever looked at: `{timestamp}_{seed}.png`, and the file it is written to first.
-PICTURE = re.compile(rf"\d{{8}}-\d{{6}}-\d{{3}}_(\d{{1,20}}|random)\.({'|'.join(EXTENSIONS.values())})", re.ASCII)
+IMAGE = re.compile(rf"\d{{8}}-\d{{6}}-\d{{3}}_(\d{{1,20}}|random)\.({'|'.join(EXTENSIONS.values())})", re.ASCII)
 UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PART)}")
 
 
@@ -41,24 +41,24 @@ class Swept:
 def leftovers(
     folder: Path, *, keep_days: float | None, max_bytes: int | None, now: float, spare: Collection[Path] = ()
 ) -> list[Leftover]:
-    """Return the pictures to delete, oldest first, and what killed processes have left half written.
+    """Return the images to delete, oldest first, and what killed processes have left half written.
 
     Only files directly in the folder whose names are ours count; links, folders and other names are never looked at.
 
     Args:
-        folder: of finished pictures; one that is not there holds none.
-        keep_days: older pictures go, by their time of change; None keeps them for ever.
+        folder: of finished images; one that is not there holds none.
+        keep_days: older images go, by their time of change; None keeps them for ever.
         max_bytes: then the oldest go until the rest takes no more; None is no limit.
-        now: seconds since 1970. A picture from the future (the clock was set back) is new.
-        spare: pictures to keep whatever their age; they count for `max_bytes`.
+        now: seconds since 1970. An image from the future (the clock was set back) is new.
+        spare: images to keep whatever their age; they count for `max_bytes`.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    pictures, parts = _ours(folder)
+    images, parts = _ours(folder)
     found = [_leftover(file, now, "left half written") for file in parts if now - file.mtime > STALE_PART_SECONDS]
     kept = []
-    for file in pictures:
+    for file in images:
         if keep_days is not None and now - file.mtime > keep_days * DAY and file.path not in spare:
             found.append(_leftover(file, now, f"older than {keep_days:g} days"))
         else:
@@ -93,9 +93,9 @@ class _File:
 
 
 def _ours(folder: Path) -> tuple[list[_File], list[_File]]:
-    """Return our pictures, the oldest first, and our unfinished files."""
+    """Return our images, the oldest first, and our unfinished files."""
     found = sorted(_files(folder), key=lambda file: (file.mtime, file.path.name))
-    return [f for f in found if PICTURE.fullmatch(f.path.name)], [f for f in found if UNFINISHED.fullmatch(f.path.name)]
+    return [f for f in found if IMAGE.fullmatch(f.path.name)], [f for f in found if UNFINISHED.fullmatch(f.path.name)]
 
 
 def _files(folder: Path) -> Iterator[_File]:
@@ -104,7 +104,7 @@ def _files(folder: Path) -> Iterator[_File]:
     except FileNotFoundError:
         return
     for entry in entries:
-        if (PICTURE.fullmatch(entry.name) or UNFINISHED.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
+        if (IMAGE.fullmatch(entry.name) or UNFINISHED.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
             try:
                 facts = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # somebody was quicker

@@ -1,4 +1,4 @@
-"""Finished pictures on disk: whole files only, never over an older one."""
+"""Finished images on disk: whole files only, never over an older one."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ from mcp_image_gen_local.storage import png
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
 METADATA_KEYWORD = "mcp-image-gen"
 PART = ".part"  #: ending of a file that is being written
-#: A picture of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
+#: An image of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
 UNIFORM_BYTES_PER_PIXEL = 0.05
 NOTES_BYTES = 65_536  #: what the metadata may add to such a file
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
@@ -38,12 +38,12 @@ class OutputFolder:
 
     @property
     def summary(self) -> str:
-        """What it holds, e.g. "1 picture, 2.1 MB"."""
-        return f"{self.images} {'picture' if self.images == 1 else 'pictures'}, {self.size_bytes / 1e6:.1f} MB"
+        """What it holds, e.g. "1 image, 2.1 MB"."""
+        return f"{self.images} {'image' if self.images == 1 else 'images'}, {self.size_bytes / 1e6:.1f} MB"
 
 
 class ImageStore:
-    """The folder of finished pictures."""
+    """The folder of finished images."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,14 +64,14 @@ class ImageStore:
     def save(
         self, image: EngineImage, *, seed: int | None, provenance: Mapping[str, Any], stamp: int | None = None
     ) -> SavedImage:
-        """Write the picture under a new name and return where it lies; `provenance` goes into a PNG's metadata.
+        """Write the image under a new name and return where it lies; `provenance` goes into a PNG's metadata.
 
-        `stamp`, in milliseconds since 1970, names the file; None means now. The same picture with the same stamp is
+        `stamp`, in milliseconds since 1970, names the file; None means now. The same image with the same stamp is
         the same file, whoever saves it and however often.
 
         Raises:
-            OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the picture.
-            GenerationFailed: the engine handed over something that is no picture.
+            OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the image.
+            GenerationFailed: the engine handed over something that is no image.
         """
         data = image.data
         kind, width, height, uniform = _inspect(image)
@@ -109,7 +109,7 @@ class ImageStore:
         )
 
     def _sizes(self) -> Iterator[int]:
-        """Yield the size of each picture; one that is deleted meanwhile, or may not be looked at, does not count."""
+        """Yield the size of each image; one that is deleted meanwhile, or may not be looked at, does not count."""
         endings = tuple(f".{e}" for e in EXTENSIONS.values())
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -130,7 +130,7 @@ class ImageStore:
             part.unlink(missing_ok=True)
 
     def _publish(self, part: Path, data: bytes, stamp: int, ending: str) -> Path:
-        """Give the whole file its name, the next free one from `stamp` on; never over another picture."""
+        """Give the whole file its name, the next free one from `stamp` on; never over another image."""
         while True:
             moment = datetime.fromtimestamp(stamp / 1000).astimezone()
             path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{stamp % 1000:03d}_{ending}"
@@ -146,7 +146,7 @@ class ImageStore:
     def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
         full = error.errno in DISK_FULL
         what = "The disk is full" if full else f"Cannot write to the output folder ({error.strerror or error})"
-        where = f" The picture is not lost: it stays at {source}" if source else ""
+        where = f" The image is not lost: it stays at {source}" if source else ""
         cure = "Free space" if full else "Make it writable, or set IMAGE_OUTPUT_DIR to another folder"
         again = "then ask for its status to save it." if source else "then call again."
         return OutputNotWritable(f"{what}: {self.folder}.{where}", hint=f"{cure}, {again}")
@@ -173,17 +173,17 @@ def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:
     from PIL import Image, UnidentifiedImageError  # slow to import; not needed to start
 
     try:
-        with Image.open(io.BytesIO(image.data)) as picture:
-            width, height = picture.size
+        with Image.open(io.BytesIO(image.data)) as decoded:
+            width, height = decoded.size
             suspect = len(image.data) < width * height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES
-            uniform = suspect and _is_uniform(picture.convert("RGB").getextrema())
-            if picture.format == "PNG" and not png.is_png(image.data):
+            uniform = suspect and _is_uniform(decoded.convert("RGB").getextrema())
+            if decoded.format == "PNG" and not png.is_png(image.data):
                 message = "a PNG without its end"
                 raise OSError(message)
-            return picture.format or "PNG", width, height, uniform
+            return decoded.format or "PNG", width, height, uniform
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise GenerationFailed(
-            f"The engine handed over a file that is no whole picture ({len(image.data)} bytes).",
+            f"The engine handed over a file that is no whole image ({len(image.data)} bytes).",
             hint=f"It lies at {image.source}",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Pictures that a request begins with. Paths may come from a language model, so only allowed folders are read."""
+"""Images that a request begins with. Paths may come from a language model, so only allowed folders are read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,13 @@ MAX_BYTES = 64 * 2**20
 
 
 class InputFolders:
-    """The folders from which an agent may name pictures."""
+    """The folders from which an agent may name images."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of the picture, which must lie below one of the folders, links resolved.
+        """Return the bytes of the image, which must lie below one of the folders, links resolved.
 
         Raises:
             InvalidRequest: it lies elsewhere, cannot be read, or is larger than 64 MiB.
@@ -24,13 +24,13 @@ class InputFolders:
         if not any(path.is_relative_to(_resolved(str(folder))) for folder in self.folders):
             raise InvalidRequest(
                 f"init_image {name!r} lies outside the folders that may be read: {', '.join(map(str, self.folders))}.",
-                hint="Use a picture that generate_image saved, or let the user add its folder to IMAGE_GEN_INPUT_DIRS.",
+                hint="Use an image that generate_image saved, or let the user add its folder to IMAGE_GEN_INPUT_DIRS.",
             )
         return read_input(path)
 
 
 def read_input(path: Path) -> bytes:
-    """Return the bytes of a picture file that the user named.
+    """Return the bytes of an image file that the user named.
 
     Raises:
         InvalidRequest: it cannot be read, or is larger than 64 MiB.

@@ -38,7 +38,7 @@ STEPS: tuple[str, ...] = (
         status TEXT NOT NULL,
         asked TEXT,               -- JSON of the request; NULL: a job of another client of the engine
         plan TEXT,                -- JSON: seed, model, settings, notes; NULL: nothing was sent to the engine
-        images TEXT NOT NULL,     -- JSON: the pictures on disk
+        images TEXT NOT NULL,     -- JSON: the images on disk
         notes TEXT NOT NULL,      -- JSON: sentences
         error TEXT,               -- JSON: code, message, hint
         created REAL NOT NULL,    -- seconds since 1970
@@ -83,10 +83,10 @@ class Journal:
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
 
-    async def add(self, job: Job, *, pictures: int = 1) -> int:
-        """Write the new job down; return the first of as many stamps as it has pictures, that no other job has."""
+    async def add(self, job: Job, *, image_count: int = 1) -> int:
+        """Write the new job down; return the first of as many stamps as it has images, that no other job has."""
         stamp = int(self._clock() * 1000)
-        return await self._do(lambda db: _insert(db, job, stamp, pictures)) or stamp
+        return await self._do(lambda db: _insert(db, job, stamp, image_count)) or stamp
 
     async def update(self, job: Job) -> bool:
         """Write down how the job stands now; return False if the journal knows better: it has ended."""
@@ -180,7 +180,7 @@ class Journal:
         self._close()
         self._rest_until = time.monotonic() + REST_SECONDS
         problem = (
-            f"The job journal {self.path} cannot be used ({reason}): pictures are drawn and saved as ever, but a "
+            f"The job journal {self.path} cannot be used ({reason}): images are generated and saved as ever, but a "
             "restart of this server forgets its jobs."
         )
         if problem != self.problem:
@@ -237,16 +237,16 @@ def _version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _insert(connection: sqlite3.Connection, job: Job, stamp: int, pictures: int) -> int:
+def _insert(connection: sqlite3.Connection, job: Job, stamp: int, image_count: int) -> int:
     """Insert the job under the first free stamps from `stamp` on; return the first of them."""
     taken = "SELECT max(stamp + pictures) FROM jobs WHERE stamp < :end AND stamp + pictures > :start AND stamp > :far"
     while True:
-        near = {"start": stamp, "end": stamp + pictures, "far": stamp - 1000}  # no job has as many pictures
+        near = {"start": stamp, "end": stamp + image_count, "far": stamp - 1000}  # no job has as many images
         free = connection.execute(taken, near).fetchone()[0]
         if free is None:
             break
         stamp = free
-    written = connection.execute(rows.INSERT, {**rows.row_of(job), "stamp": stamp, "pictures": pictures})
+    written = connection.execute(rows.INSERT, {**rows.row_of(job), "stamp": stamp, "pictures": image_count})
     if written.rowcount == 0:  # another process was quicker
         return int(connection.execute("SELECT stamp FROM jobs WHERE prompt_id = ?", (job.prompt_id,)).fetchone()[0])
     number = written.lastrowid or 0

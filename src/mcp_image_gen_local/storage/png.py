@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-#: The chunks that decide how the picture looks; all others are notes.
-PICTURE_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"iCCP", b"cHRM"})
+#: The chunks that decide how the image looks; all others are notes.
+PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"iCCP", b"cHRM"})
 HEADER_END = len(SIGNATURE) + 25  # IHDR is always the first chunk and always 25 bytes long
 
 
@@ -27,12 +27,12 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def without_texts(data: bytes) -> bytes:
-    """Return the same picture without prompts, workflows and other notes."""
-    return SIGNATURE + b"".join(chunk for kind, chunk in chunks(data) if kind in PICTURE_CHUNKS)
+    """Return the same image without prompts, workflows and other notes."""
+    return SIGNATURE + b"".join(chunk for kind, chunk in chunks(data) if kind in PIXEL_CHUNKS)
 
 
 def with_text(data: bytes, keyword: str, text: str) -> bytes:
-    """Return the same picture with one more text (iTXt, UTF-8) after its header."""
+    """Return the same image with one more text (iTXt, UTF-8) after its header."""
     body = b"iTXt" + keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     return data[:HEADER_END] + chunk + data[HEADER_END:]

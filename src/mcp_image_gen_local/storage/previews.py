@@ -1,4 +1,4 @@
-"""Copies of the pictures that fit into an answer: whole if small enough, scaled down if not."""
+"""Copies of the images that fit into an answer: whole if small enough, scaled down if not."""
 
 import io
 import math
@@ -12,10 +12,10 @@ from mcp_image_gen_local.storage import png
 if TYPE_CHECKING:
     from PIL import Image
 
-TEXT_BYTES = 6_000  #: of the answer's budget, for text and link of one picture
+TEXT_BYTES = 6_000  #: of the answer's budget, for text and link of one image
 TRIES = 5
 SMALLEST_SIDE = 32  #: pixels; a preview below this says nothing
-#: A scaled picture has more detail per pixel than its original; so many bytes more per pixel, by measurement.
+#: A scaled image has more detail per pixel than its original; so many bytes more per pixel, by measurement.
 PNG_GROWTH = 1.25
 NEAR = 0.95  #: of the estimated scale: a whole-number reduction may be so much smaller
 #: bytes per pixel that an encoded photograph takes, by measurement; only the first guess hangs on it
@@ -30,7 +30,7 @@ SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A picture as it travels inside an answer; it holds no metadata."""
+    """An image as it travels inside an answer; it holds no metadata."""
 
     data: bytes = field(repr=False)
     mime_type: str
@@ -39,9 +39,9 @@ class Preview:
 
 
 def render(images: Sequence[SavedImage], *, image_format: str, max_bytes: int) -> list[Preview | None]:
-    """Return a preview for each picture, such that the whole answer stays below `max_bytes`.
+    """Return a preview for each image, such that the whole answer stays below `max_bytes`.
 
-    The budget is shared: what a small picture leaves over goes to the next ones. None stands for a picture that is gone
+    The budget is shared: what a small image leaves over goes to the next ones. None stands for an image that is gone
     from disk, cannot be read, or does not fit at any useful size.
     """
     if image_format == "none":
@@ -64,38 +64,38 @@ def _render_one(image: SavedImage, image_format: str, budget: int) -> Preview | 
             data = png.without_texts(data)
             if len(data) <= budget:
                 return Preview(data=data, mime_type="image/png", width=image.width, height=image.height)
-        with Image.open(io.BytesIO(data)) as picture:
-            return _scale_to_fit(_flatten(picture, image_format), image_format, len(data), budget)
+        with Image.open(io.BytesIO(data)) as decoded:
+            return _scale_to_fit(_flatten(decoded, image_format), image_format, len(data), budget)
     except OSError:
         return None
 
 
-def _flatten(picture: "Image.Image", image_format: str) -> "Image.Image":
-    """Return the picture in a mode that the format takes, transparent parts on white for JPEG."""
-    picture.load()
-    picture.info.clear()  # Pillow writes some of it, a comment for one, into the copy
-    if picture.mode == "RGB":
-        return picture
+def _flatten(image: "Image.Image", image_format: str) -> "Image.Image":
+    """Return the image in a mode that the format takes, transparent parts on white for JPEG."""
+    image.load()
+    image.info.clear()  # Pillow writes some of it, a comment for one, into the copy
+    if image.mode == "RGB":
+        return image
     if image_format != "jpeg":
-        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
     from PIL import Image  # slow to import; not needed to start
 
-    page = Image.new("RGBA", picture.size, "white")
-    page.alpha_composite(picture.convert("RGBA"))
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image.convert("RGBA"))
     return page.convert("RGB")
 
 
-def _scale_to_fit(picture: "Image.Image", image_format: str, file_bytes: int, budget: int) -> Preview | None:
+def _scale_to_fit(image: "Image.Image", image_format: str, file_bytes: int, budget: int) -> Preview | None:
     """Encode once at an estimated size; again, smaller, only if the estimate was off."""
     if budget <= 0:
         return None
-    pixels = picture.width * picture.height
+    pixels = image.width * image.height
     pixel_bytes = PIXEL_BYTES.get(image_format) or file_bytes / pixels * PNG_GROWTH
     scale = min(1.0, (budget / (pixel_bytes * pixels)) ** 0.5)
     for _ in range(TRIES):
-        if min(picture.size) * scale < min(SMALLEST_SIDE, *picture.size):
+        if min(image.size) * scale < min(SMALLEST_SIDE, *image.size):
             return None
-        scaled = _scaled(picture, scale)
+        scaled = _scaled(image, scale)
         buffer = io.BytesIO()
         scaled.save(buffer, image_format, **SAVE_OPTIONS[image_format])
         if buffer.tell() <= budget:
@@ -105,14 +105,14 @@ def _scale_to_fit(picture: "Image.Image", image_format: str, file_bytes: int, bu
     return None
 
 
-def _scaled(picture: "Image.Image", scale: float) -> "Image.Image":
-    """Return the picture at about `scale`, 0..1: at 1/2, 1/3 ... where that is near, in a fifth of the time."""
+def _scaled(image: "Image.Image", scale: float) -> "Image.Image":
+    """Return the image at about `scale`, 0..1: at 1/2, 1/3 ... where that is near, in a fifth of the time."""
     from PIL.Image import Resampling  # see _render_one
 
     whole = math.ceil(1 / scale - 1e-9)
     if whole == 1:
-        return picture
+        return image
     if 1 / whole >= NEAR * scale:
-        return picture.reduce(whole)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    return picture.resize(size, Resampling.HAMMING, reducing_gap=2.0)
+        return image.reduce(whole)
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Resampling.HAMMING, reducing_gap=2.0)

@@ -1,4 +1,4 @@
-"""A client of a server that draws with the built-in engine."""
+"""A client of a server that generates with the built-in engine."""
 
 import pytest
 

@@ -14,49 +14,49 @@ from mcp_image_gen_local.settings import load_settings
 from tests.conftest import Caller
 
 
-async def draw(icons: Caller, prompt: str, **arguments):
+async def generate(icons: Caller, prompt: str, **arguments):
     return await icons.call("generate_image", **{"prompt": prompt, "steps": 1, "seed": 1, **arguments})
 
 
 @pytest.mark.parametrize("prompt", ["zorblax quux", "the of a", "!!!", "中文", "\x00\x07\x1b"],
                          ids=["unknown", "stop words", "signs", "chinese", "control"])  # fmt: skip
 async def test_a_prompt_without_a_known_word_is_refused_with_examples(icons: Caller, prompt: str):
-    error = (await draw(icons, prompt)).error
+    error = (await generate(icons, prompt)).error
     assert error.startswith("The built-in model knows no word of this prompt")
     assert "'a red apple'" in error
 
 
 async def test_unknown_words_are_left_out_and_named(icons: Caller):
-    assert "It does not know these words and left them out: zorblax." in (await draw(icons, "zorblax apple")).story
+    assert "It does not know these words and left them out: zorblax." in (await generate(icons, "zorblax apple")).story
 
 
 async def test_very_many_unknown_words_are_named_in_part(icons: Caller):
     words = " ".join(f"qzx{n}vkw" for n in range(900))
-    answer = await draw(icons, f"apple {words}")
+    answer = await generate(icons, f"apple {words}")
     assert len(answer.text) < 3000
     assert "more" in answer.story
 
 
 async def test_a_slip_of_the_keyboard_is_mended_and_told(icons: Caller):
-    assert "It read strawbery as strawberry." in (await draw(icons, "a strawbery")).story
+    assert "It read strawbery as strawberry." in (await generate(icons, "a strawbery")).story
 
 
-async def test_a_plural_draws_the_thing(icons: Caller):
-    one, many = await draw(icons, "apple"), await draw(icons, "apples")
+async def test_a_plural_generates_the_thing(icons: Caller):
+    one, many = await generate(icons, "apple"), await generate(icons, "apples")
     assert one.images[0].data == many.images[0].data
 
 
-async def test_an_emoji_draws_itself(icons: Caller):
-    assert (await draw(icons, "🍓")).images[0].data == (await draw(icons, "strawberry")).images[0].data
+async def test_an_emoji_generates_itself(icons: Caller):
+    assert (await generate(icons, "🍓")).images[0].data == (await generate(icons, "strawberry")).images[0].data
 
 
-async def test_right_to_left_text_beside_a_known_word_draws_the_word(icons: Caller):
-    answer = await draw(icons, "تفاحة apple \u202eelppa")
+async def test_right_to_left_text_beside_a_known_word_generates_the_word(icons: Caller):
+    answer = await generate(icons, "تفاحة apple \u202eelppa")
     assert answer.facts["status"] == "done"
 
 
 async def test_control_characters_are_passed_over(icons: Caller):
-    assert (await draw(icons, "a\x00 red\x07 apple\x1b[2J")).facts["status"] == "done"
+    assert (await generate(icons, "a\x00 red\x07 apple\x1b[2J")).facts["status"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -73,31 +73,31 @@ async def test_control_characters_are_passed_over(icons: Caller):
     ],
 )
 async def test_what_it_cannot_do_is_refused(icons: Caller, arguments: dict, text: str):
-    assert text in (await draw(icons, **{"prompt": "apple", **arguments})).error
+    assert text in (await generate(icons, **{"prompt": "apple", **arguments})).error
 
 
 async def test_an_init_image_outside_the_allowed_folders_is_not_read(icons: Caller, tmp_path: Path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
-    for name in (str(secret), str(tmp_path / "pictures" / ".." / "secret.png"), "/etc/passwd"):
-        assert "lies outside the folders that may be read" in (await draw(icons, "apple", init_image=name)).error
+    for name in (str(secret), str(tmp_path / "images" / ".." / "secret.png"), "/etc/passwd"):
+        assert "lies outside the folders that may be read" in (await generate(icons, "apple", init_image=name)).error
 
 
 async def test_a_link_does_not_lead_out_of_the_allowed_folders(icons: Caller, tmp_path: Path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "secret.png").write_bytes(b"x")
-    (tmp_path / "pictures" / "link.png").symlink_to(tmp_path / "secret.png")
-    answer = await draw(icons, "apple", init_image=str(tmp_path / "pictures" / "link.png"))
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
+    answer = await generate(icons, "apple", init_image=str(tmp_path / "images" / "link.png"))
     assert "lies outside the folders" in answer.error
 
 
 async def test_a_folder_that_the_user_allows_is_read(connect, tmp_path: Path):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "note.txt").write_text("no picture")
+    (tmp_path / "mine" / "note.txt").write_text("no image")
     icons = await connect(IMAGE_GEN_ENGINE="builtin", IMAGE_GEN_INPUT_DIRS=str(tmp_path / "mine"))
-    found = await draw(icons, "apple", init_image=str(tmp_path / "mine" / "note.txt"))
-    assert found.error.startswith("init_image is no picture that can be read.")
-    gone = await draw(icons, "apple", init_image=str(tmp_path / "mine" / "gone.png"))
+    found = await generate(icons, "apple", init_image=str(tmp_path / "mine" / "note.txt"))
+    assert found.error.startswith("init_image is no image that can be read.")
+    gone = await generate(icons, "apple", init_image=str(tmp_path / "mine" / "gone.png"))
     assert "cannot be read: No such file or directory" in gone.error
 
 
@@ -124,6 +124,6 @@ async def test_a_missing_or_damaged_file_names_the_command_that_installs_it_agai
 
 async def test_without_the_runtime_the_error_is_the_install_command(icons: Caller, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    error = (await draw(icons, "apple")).error
+    error = (await generate(icons, "apple")).error
     assert error.startswith("The built-in engine's runtime is not installed. Install it with: uv tool install")
     assert 'pip install ".[builtin]"' in error

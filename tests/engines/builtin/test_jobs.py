@@ -12,11 +12,11 @@ from mcp_image_gen_local.engines.builtin.network import Network
 from tests.conftest import Caller
 
 
-async def draw(icons: Caller, **arguments):
+async def generate(icons: Caller, **arguments):
     return await icons.call("generate_image", **{"prompt": "a red apple", "steps": 1, "seed": 1, **arguments})
 
 
-async def test_a_picture_that_could_not_be_saved_is_saved_once_there_is_space(
+async def test_an_image_that_could_not_be_saved_is_saved_once_there_is_space(
     icons: Caller, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*_: object) -> None:
@@ -24,19 +24,19 @@ async def test_a_picture_that_could_not_be_saved_is_saved_once_there_is_space(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        error = (await draw(icons)).error
-    assert "The picture is not lost: it stays at the memory of this process" in error
+        error = (await generate(icons)).error
+    assert "The image is not lost: it stays at the memory of this process" in error
     prompt_id = error.split('prompt_id="')[1].split('"')[0]
     saved = await icons.call("get_generation_status", prompt_id=prompt_id)
     assert saved.facts["status"] == "done"
     assert Path(saved.facts["path"]).exists()
 
 
-async def test_old_drawings_are_forgotten(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+async def test_old_generations_are_forgotten(icons: Caller, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
     for seed in range(5):
-        await draw(icons, seed=seed)
-    assert len(icons.app.engine._drawings) == 2
+        await generate(icons, seed=seed)
+    assert len(icons.app.engine._generations) == 2
 
 
 async def test_a_job_of_another_process_is_unknown(icons: Caller):
@@ -45,7 +45,7 @@ async def test_a_job_of_another_process_is_unknown(icons: Caller):
 
 
 async def test_unknown_words_of_the_negative_prompt_are_named(icons: Caller):
-    story = (await draw(icons, negative_prompt="green zorblax")).story
+    story = (await generate(icons, negative_prompt="green zorblax")).story
     assert "Of the negative prompt it does not know: zorblax." in story
 
 
@@ -62,4 +62,4 @@ async def test_a_fault_of_the_runtime_is_told_and_not_taken_for_a_finished_job(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(Network, "denoise", fault)
-    assert (await draw(icons)).error.startswith("The built-in engine failed: RuntimeError('no such operator').")
+    assert (await generate(icons)).error.startswith("The built-in engine failed: RuntimeError('no such operator').")

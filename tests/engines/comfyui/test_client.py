@@ -6,12 +6,12 @@ import httpx2
 import pytest
 import respx
 
-from mcp_image_gen_local.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, PictureGone
+from mcp_image_gen_local.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, ImageGone
 from mcp_image_gen_local.engines.comfyui import client as clients
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 
 URL = "http://gpu:8188"
-PICTURE = {"filename": "a_00001_.png", "subfolder": "mcp-image-gen", "type": "output"}
+IMAGE = {"filename": "a_00001_.png", "subfolder": "mcp-image-gen", "type": "output"}
 TROUBLE = "500 Internal Server Error\n\nServer got itself in trouble"
 PAGE = "<!DOCTYPE html><html>Please sign in.</html>"
 
@@ -32,7 +32,7 @@ async def every_request(client: ComfyUIClient) -> None:
     await client.queue_prompt({}, prompt_id="an-id", client_id="me")
     await client.delete_pending("an-id")
     await client.interrupt("an-id")
-    await client.view(PICTURE)
+    await client.view(IMAGE)
 
 
 GETS = {
@@ -46,7 +46,7 @@ POSTS = {
     "interrupt": lambda c: c.interrupt("an-id"),
 }
 SUBMIT = {"queue_prompt": lambda c: c.queue_prompt({}, prompt_id="an-id", client_id="me")}
-VIEW = {"view": lambda c: c.view(PICTURE)}
+VIEW = {"view": lambda c: c.view(IMAGE)}
 ALL = {**GETS, **POSTS, **SUBMIT, **VIEW}
 
 
@@ -224,41 +224,41 @@ async def test_an_odd_file_name_arrives_as_it_is(client, httpx2_mock, name):
 @pytest.mark.parametrize(
     "first", [httpx2.RemoteProtocolError("cut"), httpx2.ReadTimeout("slow"), respx.MockResponse(500, text=TROUBLE)]
 )
-async def test_a_picture_cut_short_is_asked_for_again(client, httpx2_mock, first):
+async def test_an_image_cut_short_is_asked_for_again(client, httpx2_mock, first):
     httpx2_mock.get("/view").mock(side_effect=[first, first, respx.MockResponse(200, content=b"whole")])
-    assert await client.view(PICTURE) == b"whole"
+    assert await client.view(IMAGE) == b"whole"
 
 
-async def test_a_picture_that_is_always_cut_short_is_given_up(client, httpx2_mock):
+async def test_an_image_that_is_always_cut_short_is_given_up(client, httpx2_mock):
     route = httpx2_mock.get("/view").mock(side_effect=httpx2.RemoteProtocolError("cut"))
     with pytest.raises(EngineUnreachable):
-        await client.view(PICTURE)
+        await client.view(IMAGE)
     assert route.call_count == clients.ATTEMPTS_TO_VIEW
 
 
 @pytest.mark.parametrize(("status", "times"), [(404, 1), (400, 1)])
-async def test_a_picture_that_is_gone_is_told_by_name(client, httpx2_mock, status, times):
+async def test_an_image_that_is_gone_is_told_by_name(client, httpx2_mock, status, times):
     route = httpx2_mock.get("/view").respond(status)
-    with pytest.raises(PictureGone, match=rf"'a_00001_.png' but does not hand it out \(HTTP {status}\)"):
-        await client.view(PICTURE)
+    with pytest.raises(ImageGone, match=rf"'a_00001_.png' but does not hand it out \(HTTP {status}\)"):
+        await client.view(IMAGE)
     assert route.call_count == times
 
 
-async def test_a_picture_that_comfyui_fails_to_hand_out_is_asked_for_again_and_told(client, httpx2_mock):
+async def test_an_image_that_comfyui_fails_to_hand_out_is_asked_for_again_and_told(client, httpx2_mock):
     route = httpx2_mock.get("/view").respond(500, text=TROUBLE)
     with pytest.raises(EngineAnswerUnusable, match=r"'a_00001_.png' \(HTTP 500\)"):
-        await client.view(PICTURE)
+        await client.view(IMAGE)
     assert route.call_count == clients.ATTEMPTS_TO_VIEW
 
 
 async def test_a_password_in_the_address_is_used_and_never_shown(httpx2_mock: respx.Router):
-    """Errors and picture addresses go to a language model."""
+    """Errors and image addresses go to a language model."""
     route = httpx2_mock.get("http://gpu:8188/queue").respond(json={})
     client = ComfyUIClient("http://me:s3cret@gpu:8188", {})
     await client.queue()
     assert route.calls.last.request.headers["Authorization"].startswith("Basic ")
     assert client.url == "http://gpu:8188"
-    assert "s3cret" not in str(client.unreachable()) + client.view_url(PICTURE)
+    assert "s3cret" not in str(client.unreachable()) + client.view_url(IMAGE)
     await client.aclose()
 
 

@@ -35,7 +35,7 @@ from mcp_image_gen_local.engines.comfyui.events import (
 from mcp_image_gen_local.engines.comfyui.follow import Follower
 from mcp_image_gen_local.settings import load_settings
 from tests.comfyui_server import ComfyUIServer
-from tests.engines.others import draw, graph, submit
+from tests.engines.others import generate, graph, submit
 
 OURS = "6fa459ea-ee8a-4ca4-894e-db77e160355e"
 THEIRS = "16fd2706-8baf-433b-82eb-8c7fada847da"
@@ -64,7 +64,7 @@ def planned(payload: Any) -> Plan:
 # -- graphs that ComfyUI does not take ----------------------------------------------------------------------------
 
 
-async def test_a_graph_that_comfyui_would_draw_in_part_is_refused_and_withdrawn(comfy, comfyui: ComfyUIServer):
+async def test_a_graph_that_comfyui_would_generate_in_part_is_refused_and_withdrawn(comfy, comfyui: ComfyUIServer):
     """It answers 200, drops the invalid output, and would call the rest a success."""
     half = graph()
     half["10"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "bad"}}
@@ -121,7 +121,7 @@ async def test_a_prompt_whose_reply_was_lost_is_found_in_the_queue(comfy, comfyu
 
 async def test_a_prompt_whose_reply_was_lost_is_found_in_the_history_as_well(comfy, comfyui: ComfyUIServer):
     """A quick job has left the queue before anybody looks."""
-    done = await draw(comfyui, graph())
+    done = await generate(comfyui, graph())
     comfyui.fail("refuse_500")
     await comfy.submit(planned(graph()), done)
     assert len([image async for image in comfy.fetch(done)]) == 1
@@ -217,7 +217,7 @@ async def test_the_socket_alone_tells_steps_previews_and_the_end(
     comfyui.previews = True
     await comfy.submit(planned(graph()), OURS)
     told = [progress async for progress in comfy.follow(OURS)]
-    assert "drawing, step 2/2" in [progress.describe() for progress in told]
+    assert "generating, step 2/2" in [progress.describe() for progress in told]
     assert [progress.preview[:3] for progress in told if progress.preview] == [b"\xff\xd8\xff"] * 2
     (image,) = [image async for image in comfy.fetch(OURS)]
     assert image.source.startswith(f"{comfyui.url}/view?filename={OURS}_00001_.png")
@@ -236,7 +236,7 @@ async def follow(comfyui: ComfyUIServer, prompt_id: str, *events: Event, nodes: 
 
 
 async def test_phases_are_told_in_words_and_steps_of_the_sampler_alone(comfyui: ComfyUIServer):
-    theirs = await draw(comfyui, graph())
+    theirs = await generate(comfyui, graph())
     nodes = graph()
     nodes["20"] = {"class_type": "ImageUpscaleWithModel", "inputs": {}}
     progress = await follow(
@@ -244,14 +244,14 @@ async def test_phases_are_told_in_words_and_steps_of_the_sampler_alone(comfyui: 
         Step("20", 3, 9), NodeRunning("unheard of"), Ended("success", {}), nodes=nodes,
     )  # fmt: skip
     assert [p.describe() for p in progress] == [
-        "loading the model", "loading the model", "drawing", "drawing, step 1/2", "working", "working",
+        "loading the model", "loading the model", "generating", "generating, step 1/2", "working", "working",
     ]  # fmt: skip
     assert {p.status for p in progress} == {JobStatus.RUNNING}
 
 
-async def test_a_success_that_names_no_picture_is_looked_up_in_a_history_that_lags_behind(comfyui: ComfyUIServer):
+async def test_a_success_that_names_no_image_is_looked_up_in_a_history_that_lags_behind(comfyui: ComfyUIServer):
     comfyui.fail("history_late", reads=3)
-    theirs = await draw(comfyui, graph())
+    theirs = await generate(comfyui, graph())
     assert await follow(comfyui, theirs, NodeOutput("3", {"text": ["hello"]}), Ended("success", {})) == []
 
 

@@ -133,7 +133,7 @@ def test_a_failed_prompt_may_have_outputs_and_is_failed_all_the_same():
 
 @pytest.mark.parametrize("entry", [{}, {"status": None, "outputs": None}, {"status": {"messages": [["odd"], None]}}])
 def test_a_history_entry_without_status_counts_as_success(entry):
-    """Old servers kept no status; whether there are pictures shows the rest."""
+    """Old servers kept no status; whether there are images shows the rest."""
     assert parse_history(entry).kind == "success"
 
 
@@ -146,7 +146,7 @@ def image(name: str, **more: Any) -> dict[str, Any]:
     return {"filename": name, "subfolder": "", "type": "output", **more}
 
 
-def test_the_pictures_of_all_output_nodes_come_in_node_order():
+def test_the_images_of_all_output_nodes_come_in_node_order():
     outputs = {"9": {"images": [image("a.png"), image("b.png", subfolder="lab")]}, "12": {"images": [image("c.png")]}}
     assert [i["filename"] for i in pick_images(outputs)] == ["a.png", "b.png", "c.png"]
     assert pick_images(outputs)[1]["subfolder"] == "lab"
@@ -158,7 +158,7 @@ def test_previews_count_only_if_nothing_was_saved():
     assert pick_images({"8": {"images": [preview]}}) == [preview]
 
 
-def test_texts_latents_and_strings_are_no_pictures():
+def test_texts_latents_and_strings_are_no_images():
     outputs = {
         "1": {"text": ["hello"]},
         "2": {"latents": [image("x.latent")]},
@@ -169,7 +169,7 @@ def test_texts_latents_and_strings_are_no_pictures():
     assert pick_images(outputs) == []
 
 
-def test_a_picture_without_folder_and_type_is_an_output_at_the_top():
+def test_an_image_without_folder_and_type_is_an_output_at_the_top():
     assert pick_images({"9": {"images": [{"filename": "a.png"}]}}) == [image("a.png")]
 
 

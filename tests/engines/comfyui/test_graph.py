@@ -96,7 +96,7 @@ def test_the_model_is_found_behind_a_lora():
     assert (values["prompt"], values["negative_prompt"]) == ("a lighthouse at dusk", "blurry")
 
 
-def test_a_graph_that_starts_from_a_picture_has_a_denoise_but_no_size():
+def test_a_graph_that_starts_from_an_image_has_a_denoise_but_no_size():
     values = read(recorded("sd15_img2img"))
     assert values["denoise"] == 0.6
     assert values.keys().isdisjoint({"width", "height", "batch_size"})
@@ -119,7 +119,7 @@ def test_a_checkpoint_graph_tells_all_its_values():
         {"1": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0]}}, "2": {"class_type": "KSampler"}},
     ],
 )
-def test_a_graph_that_saves_no_picture_holds_no_values(graph):
+def test_a_graph_that_saves_no_image_holds_no_values(graph):
     assert read(graph) == {}
 
 
@@ -160,7 +160,7 @@ def test_cycles_and_links_to_nowhere_end_the_walk():
 
 
 @pytest.mark.parametrize("lacking", ["latent", "decoder"])
-def test_a_graph_without_a_latent_or_a_decoder_cannot_begin_with_a_picture(lacking: str):
+def test_a_graph_without_a_latent_or_a_decoder_cannot_begin_with_an_image(lacking: str):
     bare = {
         "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         "2": {"class_type": "KSampler", "inputs": {"latent_image": ["1", 0], "seed": 1}},

@@ -79,7 +79,7 @@ def test_a_full_path_wins_over_the_same_name_in_another_folder():
     assert resolve("b/dreamy.safetensors", inventory(*files)).file == "b/dreamy.safetensors"
 
 
-def test_without_a_name_flux_schnell_draws_and_fp8_comes_before_larger_files():
+def test_without_a_name_flux_schnell_generates_and_fp8_comes_before_larger_files():
     files = inventory(SDXL_FILE, "flux1-schnell-fp8.safetensors", diffusion_models=("flux1-schnell.safetensors",))
     assert resolve(None, files).file == "flux1-schnell-fp8.safetensors"
     assert [c.family.id for c in choices(files)] == ["flux1-schnell", "flux1-schnell", "sdxl"]
@@ -116,7 +116,7 @@ def test_a_missing_part_is_named_with_its_folder():
     with pytest.raises(ModelIncomplete) as caught:
         resolve("flux1-schnell", files)
     assert caught.value.message == (
-        "The model 'flux1-schnell.safetensors' cannot draw yet. Missing: "
+        "The model 'flux1-schnell.safetensors' cannot generate yet. Missing: "
         "t5xxl_fp8_e4m3fn.safetensors from comfyanonymous/flux_text_encoders into models/text_encoders; "
         "ae.safetensors from black-forest-labs/FLUX.1-schnell into models/vae."
     )

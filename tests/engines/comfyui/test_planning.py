@@ -55,7 +55,7 @@ def test_a_size_off_the_grid_is_rounded_to_the_nearest_and_told(family, asked, g
     values, notes = plan(family, model="x", width=asked[0], height=asked[1])
     assert (values["width"], values["height"]) == got
     assert notes == (
-        f"{asked[0]}x{asked[1]} was rounded to {got[0]}x{got[1]}: {family.id} draws in multiples of {family.grid}.",
+        f"{asked[0]}x{asked[1]} was rounded to {got[0]}x{got[1]}: {family.id} generates in multiples of {family.grid}.",
     )
 
 
@@ -65,7 +65,7 @@ def test_rounding_goes_to_the_nearest_multiple_and_never_to_nothing(size, grid, 
 
 
 def test_another_model_than_flux_schnell_is_told_if_nobody_chose_it():
-    note = "flux1-schnell is not ready at ComfyUI, so file.safetensors drew this."
+    note = "flux1-schnell is not ready at ComfyUI, so file.safetensors generated this."
     assert plan(SDXL)[1] == (note,)
     assert plan(SDXL, model="sdxl")[1] == ()
     assert plan(SDXL, default_model="sdxl")[1] == ()

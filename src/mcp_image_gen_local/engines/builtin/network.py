@@ -1,4 +1,4 @@
-"""The trained networks, loaded when something is drawn: ONNX Runtime on the CPU."""
+"""The trained networks, loaded when something is generated: ONNX Runtime on the CPU."""
 
 import hashlib
 import json
@@ -37,14 +37,14 @@ class Network:
         self._enlarger = _session(folder / "enlarger.onnx") if self.enlarge > 1 else None
 
     def denoise(self, z: "Array", t: "Array", ids: "Array") -> "Array":
-        """Return the clean pictures (N, 3, side, side) that the noisy ones seem to hide."""
+        """Return the clean images (N, 3, side, side) that the noisy ones seem to hide."""
         return cast("Array", self._denoiser.run(None, {"z": z, "t": t, "ids": ids})[0])
 
-    def finish(self, picture: "Array") -> "Array":
-        """Return the picture (3, side, side) at its native size: enlarged and sharp where it was drawn small."""
+    def finish(self, image: "Array") -> "Array":
+        """Return the image (3, side, side) at its native size: enlarged and sharp where it was generated small."""
         if self._enlarger is None:
-            return picture
-        return cast("Array", self._enlarger.run(None, {"picture": picture[None]})[0][0])
+            return image
+        return cast("Array", self._enlarger.run(None, {"picture": image[None]})[0][0])
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def weights_folder() -> Path:
 
 
 def _check_sums(folder: Path, names: tuple[str, ...]) -> None:
-    """Compare the files with SHA256SUMS: a flipped bit in a weight draws nonsense without an error."""
+    """Compare the files with SHA256SUMS: a flipped bit in a weight generates nonsense without an error."""
     try:
         lines = (folder / "SHA256SUMS").read_text("ascii").splitlines()
         sums = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}

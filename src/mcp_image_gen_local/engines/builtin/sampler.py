@@ -1,4 +1,4 @@
-"""From noise to a picture in a few Euler steps, guided by the prompt. Pure but for the network it is given."""
+"""From noise to an image in a few Euler steps, guided by the prompt. Pure but for the network it is given."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,32 +10,32 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-#: (noisy pictures (N, 3, side, side), times (N,), token ids (N, words, 1 + grams)) -> clean pictures
+#: (noisy images (N, 3, side, side), times (N,), token ids (N, words, 1 + grams)) -> clean images
 Denoise = Callable[["Array", "Array", "Array"], "Array"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One picture to draw, as numbers."""
+    """One image to generate, as numbers."""
 
     seed: int  #: 0..2**64-1
-    index: int  #: place in the batch; 0 draws what a batch of one would
+    index: int  #: place in the batch; 0 generates what a batch of one would
     steps: int
     cfg: float  #: 1 follows the prompt plainly, and the negative prompt has no say
     asked: "Array"  #: token ids of the prompt
     avoided: "Array"  #: token ids of the negative prompt; all 0 for none
-    side: int  #: pixels of the network's pictures
-    start: "Array | None" = None  #: (3, side, side) in -1..1: picture to begin with
+    side: int  #: pixels of the network's images
+    start: "Array | None" = None  #: (3, side, side) in -1..1: image to begin with
     denoise: float = 1.0  #: 0 keeps `start`, 1 ignores it
 
 
 def steps_of(order: Order, denoise: Denoise) -> Iterator["Array"]:
-    """Yield the network's idea of the clean picture (3, side, side) after each step; the last one is the picture.
+    """Yield the network's idea of the clean image (3, side, side) after each step; the last one is the image.
 
-    The noise is that of numpy's RandomState, whose stream is frozen for all versions (NEP 19): the same seed draws the
-    same picture everywhere.
+    The noise is that of numpy's RandomState, whose stream is frozen for all versions (NEP 19): one seed generates the
+    same image everywhere.
     """
-    import numpy as np  # heavy; only wanted when something is drawn
+    import numpy as np  # heavy; only wanted when something is generated
 
     noise_of = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([order.seed, order.index])))
     noise = noise_of.standard_normal((3, order.side, order.side)).astype(np.float32)

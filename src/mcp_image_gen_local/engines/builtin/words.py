@@ -1,4 +1,4 @@
-"""How a prompt becomes numbers: words, hashed letter n-grams, emoji. Pure Python, shared by training and drawing.
+"""How a prompt becomes numbers: words, hashed letter n-grams, emoji. Pure Python, shared by training and generation.
 
 A word is known by its own id and, beside it, by its letter n-grams (as in fastText), so "appels" still lands near
 "apple". All ids are rows of one embedding table: row 0 is "nothing", then the vocabulary, then the n-gram buckets.
@@ -11,7 +11,7 @@ from functools import cached_property
 
 STOP_WORDS = frozenset(
     """a an the of with and in on at to for from by is are be it its this that some one my your
-    draw make create generate show please picture image drawing icon emoji emojis illustration clipart
+    draw make create generate show please image picture drawing icon emoji emojis illustration clipart
     background photo sticker logo art style very""".split()  # noqa: SIM905  (one word a line would fill a page)
 )
 PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))  #: ending -> what stands there in the singular

@@ -15,14 +15,14 @@ from mcp_image_gen_local.domain.errors import (
     EngineRefused,
     EngineStalled,
     EngineUnreachable,
-    PictureGone,
+    ImageGone,
 )
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0  #: one answer; ComfyUI answers in milliseconds even while it samples
 SUBMIT_SECONDS = 30.0  #: the whole of POST /prompt
 ASK_SECONDS = 5.0  #: the whole of a question that is asked again soon
-VIEW_SECONDS = 120.0  #: the whole of one picture, however slowly it trickles in
+VIEW_SECONDS = 120.0  #: the whole of one image, however slowly it trickles in
 ATTEMPTS_TO_VIEW = 3
 
 
@@ -147,7 +147,7 @@ class ComfyUIClient:
         await self._post("/interrupt", {"prompt_id": prompt_id})
 
     async def upload_image(self, data: bytes, name: str) -> str:
-        """Put a picture into ComfyUI's input folder and return the name it got there.
+        """Put an image into ComfyUI's input folder and return the name it got there.
 
         The same name with the same bytes is the same file; with other bytes ComfyUI gives it another name.
         """
@@ -162,7 +162,7 @@ class ComfyUIClient:
         """Return the bytes of one output file; a reply cut short is asked for again.
 
         Raises:
-            PictureGone: ComfyUI no longer has the file.
+            ImageGone: ComfyUI no longer has the file.
             EngineAnswerUnusable: it cannot hand the file out, or not within 120 s.
         """
         try:
@@ -170,19 +170,19 @@ class ComfyUIClient:
                 reply = await self._view(image)
         except TimeoutError as error:
             raise EngineAnswerUnusable(
-                f"ComfyUI did not hand out the picture {image['filename']!r} within {VIEW_SECONDS:g} s.",
-                hint=f"Is the network slow? The picture lies at {self.view_url(image)}",
+                f"ComfyUI did not hand out the image {image['filename']!r} within {VIEW_SECONDS:g} s.",
+                hint=f"Is the network slow? The image lies at {self.view_url(image)}",
             ) from error
         self._check_access(reply)
         if reply.status_code >= 500:
             raise EngineAnswerUnusable(
-                f"ComfyUI failed to hand out the picture {image['filename']!r} (HTTP {reply.status_code}).",
+                f"ComfyUI failed to hand out the image {image['filename']!r} (HTTP {reply.status_code}).",
                 hint="ComfyUI's log says more; the file lies in its output folder.",
             )
         if reply.status_code != 200:
-            raise PictureGone(
-                f"ComfyUI names the picture {image['filename']!r} but does not hand it out (HTTP {reply.status_code}).",
-                hint="The file was deleted or renamed there; draw it again with another seed.",
+            raise ImageGone(
+                f"ComfyUI names the image {image['filename']!r} but does not hand it out (HTTP {reply.status_code}).",
+                hint="The file was deleted or renamed there; generate it again with another seed.",
             )
         return reply.content
 

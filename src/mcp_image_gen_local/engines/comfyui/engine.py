@@ -18,7 +18,7 @@ from mcp_image_gen_local.domain.errors import (
 from mcp_image_gen_local.domain.image import EngineImage
 from mcp_image_gen_local.domain.job import Plan, Progress
 from mcp_image_gen_local.domain.model import ModelCatalog
-from mcp_image_gen_local.domain.request import GenerationRequest, draw_seed
+from mcp_image_gen_local.domain.request import GenerationRequest, random_seed
 from mcp_image_gen_local.engines.comfyui import graph as graphs
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen_local.engines.comfyui.events import (
@@ -47,7 +47,7 @@ UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which Com
 
 
 class ComfyUIEngine:
-    """Draws with a ComfyUI server."""
+    """Generates with a ComfyUI server."""
 
     name = "comfyui"
 
@@ -83,7 +83,7 @@ class ComfyUIEngine:
             name = f"{hashlib.sha256(request.init_image).hexdigest()[:20]}.png"
             graph = graphs.begin_with_image(graph, await self._client.upload_image(request.init_image, name))
             self._classes.pop("LoadImage", None)  # its list of files has just grown
-        seed = draw_seed() if request.seed is None else request.seed
+        seed = random_seed() if request.seed is None else request.seed
         values, notes = values_for(request, choice, seed=seed, default_model=self._default_model, init_size=init_size)
         graph = graphs.bind(graph, values)
         check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
@@ -99,7 +99,7 @@ class ComfyUIEngine:
 
     async def submit(self, plan: Plan, prompt_id: str) -> None:
         """Queue the graph, with the socket open so that no event is missed."""
-        # A prefix of its own makes ComfyUI write the picture anew where it would name a cached file, and lets us find
+        # A prefix of its own makes ComfyUI write the image anew where it would name a cached file, and lets us find
         # the file when ComfyUI is restarted before it tells its name.
         graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"{OUTPUT_FOLDER}/{prompt_id}"})
         self._graphs[prompt_id] = graph
@@ -128,11 +128,11 @@ class ComfyUIEngine:
             return
         self._classes.clear()  # the server has changed since the graph was checked
         if reply.status_code == 200:
-            await self.cancel(prompt_id)  # it would draw a part of the graph and call that a success
+            await self.cancel(prompt_id)  # it would generate a part of the graph and call that a success
         raise rejection(reply.status_code, body)
 
     async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
-        """Yield progress from socket and polls together; end when the pictures can be fetched."""
+        """Yield progress from socket and polls together; end when the images can be fetched."""
         if prompt_id in self._outcomes:
             return
         follower = Follower(self._client, self._stream.inbox(prompt_id), prompt_id, self._graphs.get(prompt_id, {}))
@@ -146,13 +146,13 @@ class ComfyUIEngine:
                 raise
         finally:
             await self._forget(prompt_id)
-            if prompt_id in self._repeated:  # the copy that was taken for lost must not be drawn as well
+            if prompt_id in self._repeated:  # the copy that was taken for lost must not be generated as well
                 self._repeated.discard(prompt_id)
-                with contextlib.suppress(ImageGenError):  # the picture is worth more
+                with contextlib.suppress(ImageGenError):  # the image is worth more
                     await withdraw(self._client, prompt_id)
 
     async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
-        """Yield the pictures of every output node, saved ones before previews."""
+        """Yield the images of every output node, saved ones before previews."""
         outcome = self._outcomes.pop(prompt_id, None)
         if outcome is None:
             entry = await self._client.history(prompt_id)
@@ -160,7 +160,7 @@ class ComfyUIEngine:
         images = pick_images(outcome.outputs)
         if not images:
             raise GenerationFailed(
-                "ComfyUI finished without a picture.",
+                "ComfyUI finished without an image.",
                 hint="The workflow needs a node that saves one, such as SaveImage.",
             )
         wanted = {index: image for index, image in enumerate(images) if index not in skip}
@@ -189,7 +189,7 @@ class ComfyUIEngine:
         return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
 
     async def _find_files(self, prompt_id: str) -> bool:
-        """Look for pictures of a job that ComfyUI has forgotten: its files outlive its memory."""
+        """Look for images of a job that ComfyUI has forgotten: its files outlive its memory."""
         found: list[dict[str, str]] = []
         while len(found) < MAX_FILES:
             image = {"filename": f"{prompt_id}_{len(found) + 1:05}_.png", "subfolder": OUTPUT_FOLDER, "type": "output"}

@@ -45,7 +45,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Preview:
-    """The picture as far as it is drawn."""
+    """The image as far as it is generated."""
 
     image: bytes = field(repr=False)  #: a small JPEG or PNG
 
@@ -86,7 +86,7 @@ def parse_message(message: object) -> tuple[str, Event] | None:
 
 
 def parse_frame(frame: bytes) -> tuple[str | None, Preview] | None:
-    """Return (prompt_id, preview) for a binary message that holds a picture, None for all others.
+    """Return (prompt_id, preview) for a binary message that holds an image, None for all others.
 
     Frames without metadata (event 1) do not say whose they are: their prompt_id is None.
     """
@@ -146,9 +146,9 @@ def parse_history(entry: Mapping[str, Any]) -> Outcome:
 
 
 def pick_images(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return filename, subfolder and type of every picture, in node order; previews only if nothing was saved.
+    """Return filename, subfolder and type of every image, in node order; previews only if nothing was saved.
 
-    Nodes also put out texts, latents and strings; those are no pictures.
+    Nodes also put out texts, latents and strings; those are no images.
     """
     images = [
         {"filename": i["filename"], "subfolder": str(i.get("subfolder", "")), "type": str(i.get("type", "output"))}

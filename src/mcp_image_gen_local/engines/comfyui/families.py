@@ -1,4 +1,4 @@
-"""Model families: how to know one by its file name, what it needs, and what it draws best with. Data.
+"""Model families: how to know one by its file name, what it needs, and what it generates best with. Data.
 
 Sources: ComfyUI's official workflow templates (flux_schnell, flux_dev_*, sdxl_simple_example) and the model cards.
 """

@@ -97,8 +97,8 @@ class Follower:
             raise execution_error(self.outcome.error)
         if self.outcome.kind == "interrupted":
             raise GenerationCancelled(
-                "The picture was interrupted at ComfyUI, by its Cancel button or another program.",
-                hint="Call again to draw it.",
+                "The image was interrupted at ComfyUI, by its Cancel button or another program.",
+                hint="Call again to generate it.",
             )
 
     async def _next_event(self) -> Event | None:
@@ -117,9 +117,9 @@ class Follower:
             case NodeRunning(node_id) if self._classes.get(node_id) not in QUICK:
                 return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
             case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
-                return Progress(status=JobStatus.RUNNING, phase="drawing", step=value, steps=maximum)
+                return Progress(status=JobStatus.RUNNING, phase="generating", step=value, steps=maximum)
             case Preview(image):
-                newest = self._newest or Progress(status=JobStatus.RUNNING, phase="drawing")
+                newest = self._newest or Progress(status=JobStatus.RUNNING, phase="generating")
                 return replace(newest, status=JobStatus.RUNNING, queue_position=None, preview=image)
             case NodeOutput(node_id, output):
                 self._outputs[node_id] = output
@@ -129,7 +129,7 @@ class Follower:
 
     def _phase(self, node_id: str) -> str:
         class_type = self._classes.get(node_id, "")
-        return "drawing" if class_type in SAMPLERS else PHASES.get(class_type, "working")
+        return "generating" if class_type in SAMPLERS else PHASES.get(class_type, "working")
 
     async def _confirm(self, event: Ended) -> Outcome | None:
         """Return the outcome that the event announces, with its outputs; None if polling must find it."""
@@ -148,7 +148,7 @@ class Follower:
             if entry:
                 return parse_history(entry)
         raise GenerationFailed(
-            "ComfyUI says that the picture is finished, but neither names it nor keeps a history of it.",
+            "ComfyUI says that the image is finished, but neither names it nor keeps a history of it.",
             hint="Look into ComfyUI's output folder, below mcp-image-gen.",
         )
 

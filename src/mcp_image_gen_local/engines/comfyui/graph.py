@@ -1,6 +1,6 @@
 """Reading and filling API-format graphs by following their links, never by node id. Pure.
 
-The walk begins at the node that saves pictures, finds the sampler behind it, and from there whatever feeds the
+The walk begins at the node that saves images, finds the sampler behind it, and from there whatever feeds the
 sampler. Shipped workflows and the graphs of other clients go through the same code.
 """
 
@@ -94,9 +94,9 @@ def read(graph: Mapping[str, Node]) -> dict[str, Any]:
 
 
 def begin_with_image(graph: Mapping[str, Node], file: str) -> Graph:
-    """Return a copy in which the sampler begins with an uploaded picture where it had an empty latent.
+    """Return a copy in which the sampler begins with an uploaded image where it had an empty latent.
 
-    Width and height, which `bind` sets as before, are those to which the picture is scaled; what overhangs is cut off.
+    Width and height, which `bind` sets as before, are those to which the image is scaled; what overhangs is cut off.
 
     Raises:
         SlotMissing: the graph has no empty latent, or no VAE to encode with.

@@ -26,7 +26,7 @@ LOADERS: dict[str, tuple[str, str]] = {
     "lora": ("LoraLoader", "lora_name"),
     "upscaler": ("UpscaleModelLoader", "model_name"),
 }
-DRAWABLE = (DIFFUSION_MODEL, CHECKPOINT)
+MODEL_ROLES = (DIFFUSION_MODEL, CHECKPOINT)
 MAX_NAME = 200  #: characters of an unknown name that are repeated to its sender
 PLANNING_ROLES = (CHECKPOINT, DIFFUSION_MODEL, "text_encoder", "vae")  #: what a plan depends on
 
@@ -35,7 +35,7 @@ Inventory = Mapping[str, tuple[str, ...]]  #: role -> file names, as ComfyUI spe
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A model file, with everything it needs to draw."""
+    """A model file, with everything it needs to generate."""
 
     file: str  #: as ComfyUI spells it
     role: str  #: CHECKPOINT or DIFFUSION_MODEL
@@ -55,8 +55,8 @@ class Choice:
 
 
 def choices(inventory: Inventory) -> list[Choice]:
-    """Return every model file that could draw, best first: ready, then by family, then fp8 before larger ones."""
-    found = [_complete(file, role, inventory) for role in DRAWABLE for file in inventory.get(role, ())]
+    """Return every model file that could generate, best first: ready, then by family, then fp8 before larger ones."""
+    found = [_complete(file, role, inventory) for role in MODEL_ROLES for file in inventory.get(role, ())]
     families = [*FAMILIES, UNKNOWN]
     return sorted(
         found,
@@ -109,7 +109,7 @@ def _usable(choice: Choice | None, name: str, known: list[Choice]) -> Choice:
         raise ModelNotFound(f"ComfyUI has no model {name[:MAX_NAME]!r}.", hint=_what_else(name, known))
     if not choice.ready:
         raise ModelIncomplete(
-            f"The model {choice.file!r} cannot draw yet. Missing: {'; '.join(choice.missing)}.",
+            f"The model {choice.file!r} cannot generate yet. Missing: {'; '.join(choice.missing)}.",
             hint="Put the files into ComfyUI's folders, then call again.",
         )
     return choice

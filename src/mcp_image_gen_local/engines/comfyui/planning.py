@@ -45,14 +45,14 @@ def values_for(
 def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], default_model: str | None) -> list[str]:
     family, notes = choice.family, []
     if request.model is None and default_model is None and family is not FLUX_SCHNELL:
-        notes.append(f"{FLUX_SCHNELL.id} is not ready at ComfyUI, so {choice.file} drew this.")
+        notes.append(f"{FLUX_SCHNELL.id} is not ready at ComfyUI, so {choice.file} generated this.")
     if family is UNKNOWN:
         notes.append(f"The family of {choice.file} is not known; it ran with the defaults of SD 1.5.")
     asked = (request.width or values["width"], request.height or values["height"])
     if asked != (values["width"], values["height"]):
         notes.append(
             f"{asked[0]}x{asked[1]} was rounded to {values['width']}x{values['height']}: "
-            f"{'it' if family is UNKNOWN else family.id} draws in multiples of {family.grid}."
+            f"{'it' if family is UNKNOWN else family.id} generates in multiples of {family.grid}."
         )
     if request.negative_prompt and values["cfg"] <= 1:
         notes.append(f"negative_prompt had no effect: at cfg {values['cfg']:g} {family.id} cannot use one.")
@@ -62,7 +62,7 @@ def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], d
 
 
 def fit(size: tuple[int, int], family: Family) -> tuple[int, int]:
-    """Return width and height of the same shape, with about as many pixels as the family draws best with."""
+    """Return width and height of the same shape, with about as many pixels as the family generates best with."""
     scale = (family.width * family.height / (size[0] * size[1])) ** 0.5
     return round(size[0] * scale), round(size[1] * scale)
 
@@ -72,16 +72,16 @@ def round_to(size: int, grid: int) -> int:
     return max(grid, (size + grid // 2) // grid * grid)
 
 
-def size_of(picture: bytes) -> tuple[int, int]:
-    """Return width and height of a picture file, turned as its EXIF says and as ComfyUI will turn it.
+def size_of(image: bytes) -> tuple[int, int]:
+    """Return width and height of an image file, turned as its EXIF says and as ComfyUI will turn it.
 
     Raises:
-        InvalidRequest: the bytes are no picture.
+        InvalidRequest: the bytes are no image.
     """
     from PIL import Image, ImageOps  # slow to import; only wanted for an init_image
 
     try:
-        with Image.open(io.BytesIO(picture)) as opened:
+        with Image.open(io.BytesIO(image)) as opened:
             return ImageOps.exif_transpose(opened).size
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidRequest("init_image is no picture that can be read.", hint="Give a PNG, JPEG or WebP.") from error
+        raise InvalidRequest("init_image is no image that can be read.", hint="Give a PNG, JPEG or WebP.") from error

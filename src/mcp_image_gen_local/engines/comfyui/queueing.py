@@ -47,7 +47,7 @@ async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, 
             if not doubt.cut:  # it may still be on its way
                 break
     is_gone = await withdraw(client, prompt_id)
-    state = "It is not in its queue, so calling again is safe." if is_gone else "It may be drawn all the same."
+    state = "It is not in its queue, so calling again is safe." if is_gone else "It may be generated all the same."
     raise GenerationFailed(
         f"ComfyUI did not take the job: {shorten(str(doubt))}.", hint=f"{state} ComfyUI's log says more."
     ) from doubt

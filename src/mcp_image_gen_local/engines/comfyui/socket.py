@@ -26,7 +26,7 @@ CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0  #: that a job waits for the socket before it is sent; without one it goes on by polling
 RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0)  #: pauses before the next attempt; the last one repeats
 STALLED_SECONDS = 60.0  #: for which no job waits, after one has waited in vain
-MAX_MESSAGE_BYTES = 64 * 2**20  # pictures of SaveImageWebsocket come this way too
+MAX_MESSAGE_BYTES = 64 * 2**20  # images of SaveImageWebsocket come this way too
 MAX_PREVIEW_BYTES = 400_000  #: a larger frame is no preview
 #: Sent first: ComfyUI then tells of each preview whose it is.
 FEATURES = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})

@@ -1,4 +1,4 @@
-"""Quick, deterministic pictures for the ComfyUI test double."""
+"""Quick, deterministic images for the ComfyUI test double."""
 
 import hashlib
 import io
@@ -14,14 +14,14 @@ _AFTER_IHDR = 33  # signature (8) + IHDR chunk (25)
 
 
 @lru_cache(maxsize=64)
-def draw(width: int, height: int, seed: int, prompt: str, index: int) -> bytes:
+def generate(width: int, height: int, seed: int, prompt: str, index: int) -> bytes:
     """Return a PNG: a smooth gradient with shapes, a function of the arguments alone."""
     return png(_paint(width, height, seed, prompt, index))
 
 
 @lru_cache(maxsize=64)
-def redraw(source: bytes, size: tuple[int, int], seed: int, prompt: str, index: int, denoise: float) -> bytes:
-    """Return a PNG between `source` (denoise 0) and a fresh drawing (denoise 1)."""
+def regenerate(source: bytes, size: tuple[int, int], seed: int, prompt: str, index: int, denoise: float) -> bytes:
+    """Return a PNG between `source` (denoise 0) and a fresh generating (denoise 1)."""
     with Image.open(io.BytesIO(source)) as opened:
         base = opened.convert("RGB").resize(size)
     return png(Image.blend(base, _paint(*size, seed, prompt, index), denoise))
@@ -48,15 +48,15 @@ def preview(width: int, height: int, seed: int) -> bytes:
         return file.getvalue()
 
 
-def size_of(picture: bytes) -> tuple[int, int]:
-    """Return (width, height) in pixels; raises PIL.UnidentifiedImageError for what is no picture."""
-    with Image.open(io.BytesIO(picture)) as opened:
+def size_of(image: bytes) -> tuple[int, int]:
+    """Return (width, height) in pixels; raises PIL.UnidentifiedImageError for what is no image."""
+    with Image.open(io.BytesIO(image)) as opened:
         return opened.size
 
 
-def convert(picture: bytes, *, preview: str | None, channel: str) -> tuple[bytes, str]:
+def convert(image: bytes, *, preview: str | None, channel: str) -> tuple[bytes, str]:
     """Return (bytes, media type) as /view gives them for `preview=webp;90` or `channel=rgb`."""
-    with Image.open(io.BytesIO(picture)) as opened, io.BytesIO() as file:
+    with Image.open(io.BytesIO(image)) as opened, io.BytesIO() as file:
         if preview is None:
             _channel(opened, channel).save(file, "PNG", compress_level=4)
             return file.getvalue(), "image/png"
@@ -68,7 +68,7 @@ def convert(picture: bytes, *, preview: str | None, channel: str) -> tuple[bytes
 
 
 def _channel(image: Image.Image, channel: str) -> Image.Image:
-    """Return the colours without alpha, or the alpha alone as a picture."""
+    """Return the colours without alpha, or the alpha alone as an image."""
     if channel == "rgb":
         return image.convert("RGB")
     alpha = image.convert("RGBA").getchannel("A")
@@ -77,12 +77,12 @@ def _channel(image: Image.Image, channel: str) -> Image.Image:
     return result
 
 
-def with_texts(picture: bytes, texts: Mapping[str, str]) -> bytes:
-    """Return `picture` with PNG text chunks after its header; what is no PNG comes back as it is."""
-    if not picture.startswith(PNG_SIGNATURE):
-        return picture
+def with_texts(image: bytes, texts: Mapping[str, str]) -> bytes:
+    """Return `image` with PNG text chunks after its header; what is no PNG comes back as it is."""
+    if not image.startswith(PNG_SIGNATURE):
+        return image
     chunks = b"".join(_chunk(key.encode("latin-1") + b"\0" + text.encode("latin-1")) for key, text in texts.items())
-    return picture[:_AFTER_IHDR] + chunks + picture[_AFTER_IHDR:]
+    return image[:_AFTER_IHDR] + chunks + image[_AFTER_IHDR:]
 
 
 def _chunk(content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Between the network's arrays and picture files."""
+"""Between the network's arrays and image files."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -10,35 +10,35 @@ if TYPE_CHECKING:
 
 
 def to_png(array: "Array", width: int, height: int) -> bytes:
-    """Return a PNG of width x height of a picture (3, side, side) in -1..1: scaled as a whole, the rest white."""
-    from PIL import Image  # heavy; only wanted when something is drawn
+    """Return a PNG of width x height of an image (3, side, side) in -1..1: scaled as a whole, the rest white."""
+    from PIL import Image  # heavy; only wanted when something is generated
 
     pixels = ((array.clip(-1, 1) + 1) * 127.5).round().astype("uint8").transpose(1, 2, 0)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     side = min(width, height)
-    if picture.size != (side, side):
-        picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+    if image.size != (side, side):
+        image = image.resize((side, side), Image.Resampling.LANCZOS)
     if width != height:
         page = Image.new("RGB", (width, height), "white")
-        page.paste(picture, ((width - side) // 2, (height - side) // 2))
-        picture = page
+        page.paste(image, ((width - side) // 2, (height - side) // 2))
+        image = page
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def from_file(data: bytes, side: int) -> "Array":
-    """Return any picture file as an array (3, side, side) in -1..1: whole, on white.
+    """Return any image file as an array (3, side, side) in -1..1: whole, on white.
 
     Raises:
-        OSError: the bytes are no picture.
+        OSError: the bytes are no image.
     """
     import numpy as np
     from PIL import Image, ImageOps  # heavy; see above
 
     with Image.open(io.BytesIO(data)) as opened:
-        picture = opened.convert("RGBA")
-    page = Image.new("RGBA", picture.size, "white")
-    page.alpha_composite(picture)
+        image = opened.convert("RGBA")
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image)
     fitted = ImageOps.pad(page.convert("RGB"), (side, side), Image.Resampling.BOX, color="white")
     return np.asarray(fitted, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
