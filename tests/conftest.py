@@ -11,15 +11,17 @@ import mcp.types
 import pytest
 from fastmcp import Client
 
+from mcp_image_gen_local import app as composition
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.engines.comfyui import follow
-from mcp_image_gen_local.jobs import roster, withdrawal
+from mcp_image_gen_local.jobs import Timings
 from mcp_image_gen_local.server import build_server
 from mcp_image_gen_local.settings import Settings, load_settings
-from mcp_image_gen_local.storage import journal
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
 
+#: Waits are shorter than for users.
+SHORT = Timings(lease=0.5, heartbeat=0.1, poll=0.02, settle=0.3, lookup_delays=(0.0, 0.05, 0.1))
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -51,9 +53,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)
     monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 0.3)
-    monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 0.3)
-    monkeypatch.setattr(journal, "ALIVE_SECONDS", 0.5)
-    monkeypatch.setattr(roster, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(composition, "TIMINGS", SHORT)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mcp_image_gen_local.app import engine_names
 from mcp_image_gen_local.cli.commands import app
+from mcp_image_gen_local.engine_kit.registry import engine_names
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "checkerboard-engine"
 

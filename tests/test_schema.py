@@ -73,6 +73,7 @@ async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str
         "steps": None,
         "seed": None,
         "cfg": None,
+        "guidance": None,
         "model": None,
         "batch_size": 1,
         "sampler": None,

@@ -6,19 +6,28 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from mcp_image_gen_local.app import load_engine
+from mcp_image_gen_local.app import App
 from mcp_image_gen_local.domain.errors import SettingsInvalid
-from mcp_image_gen_local.settings import Settings, load_settings, variable_names
+from mcp_image_gen_local.engine_kit.registry import all_variables, find_engine
+from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
+from mcp_image_gen_local.settings import load_settings, variable_names
+
+VARIABLES = all_variables()
+
+
+def comfyui_settings(**values: object) -> ComfyUISettings:
+    """Return the settings of the engine, as the app reads them."""
+    return App(load_settings(**values)).engine_settings
 
 
 def test_the_defaults():
     settings = load_settings()
-    assert settings.comfyui_url == "http://127.0.0.1:8188"
+    assert comfyui_settings().url == "http://127.0.0.1:8188"
     assert settings.output_dir == platformdirs.user_pictures_path() / "mcp-generated"
     assert (settings.engine, settings.model) == ("comfyui", None)
     assert (settings.wait_seconds, settings.job_timeout_seconds) == (45, 3600)
     assert (settings.inline_format, settings.inline_max_bytes) == ("png", 900_000)
-    assert (settings.http_token, settings.comfyui_token, settings.comfyui_headers) == (None, None, {})
+    assert (settings.http_token, comfyui_settings().token, comfyui_settings().headers) == (None, None, {})
     assert settings.log_level == "warning"
 
 
@@ -37,8 +46,8 @@ def test_an_empty_variable_counts_as_not_set(name: str, monkeypatch: pytest.Monk
 
 def test_an_override_wins_over_its_variable_unless_it_is_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COMFYUI_URL", "http://a:1")
-    assert load_settings(COMFYUI_URL="http://b:2").comfyui_url == "http://b:2"
-    assert load_settings(COMFYUI_URL=None).comfyui_url == "http://a:1"
+    assert comfyui_settings(COMFYUI_URL="http://b:2").url == "http://b:2"
+    assert comfyui_settings(COMFYUI_URL=None).url == "http://a:1"
 
 
 def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch):
@@ -68,7 +77,7 @@ def test_the_home_directory_is_expanded_and_the_folder_is_absolute(monkeypatch, 
     ],
 )
 def test_the_url_is_kept_in_one_spelling(given: str, kept: str):
-    assert load_settings(COMFYUI_URL=given).comfyui_url == kept
+    assert comfyui_settings(COMFYUI_URL=given).url == kept
 
 
 @pytest.mark.parametrize(
@@ -80,18 +89,18 @@ def test_the_url_is_kept_in_one_spelling(given: str, kept: str):
 )
 def test_a_bad_url_is_refused_and_named(url: str):
     with pytest.raises(SettingsInvalid, match="COMFYUI_URL: "):
-        load_settings(COMFYUI_URL=url)
+        comfyui_settings(COMFYUI_URL=url)
 
 
 def test_headers_are_a_json_object_of_texts():
-    settings = load_settings(COMFYUI_HEADERS='{"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}')
-    assert settings.engine_headers == {"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}
+    settings = comfyui_settings(COMFYUI_HEADERS='{"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}')
+    assert settings.request_headers == {"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}
 
 
 def test_the_token_is_sent_as_a_bearer_unless_the_headers_say_otherwise():
-    assert load_settings(COMFYUI_TOKEN="t").engine_headers == {"Authorization": "Bearer t"}
-    both = load_settings(COMFYUI_TOKEN="t", COMFYUI_HEADERS='{"Authorization": "Basic x"}')
-    assert both.engine_headers == {"Authorization": "Basic x"}
+    assert comfyui_settings(COMFYUI_TOKEN="t").request_headers == {"Authorization": "Bearer t"}
+    both = comfyui_settings(COMFYUI_TOKEN="t", COMFYUI_HEADERS='{"Authorization": "Basic x"}')
+    assert both.request_headers == {"Authorization": "Basic x"}
 
 
 @pytest.mark.parametrize(
@@ -111,18 +120,22 @@ def test_the_token_is_sent_as_a_bearer_unless_the_headers_say_otherwise():
 )
 def test_bad_headers_are_refused_and_named(headers: str):
     with pytest.raises(SettingsInvalid, match="COMFYUI_HEADERS: "):
-        load_settings(COMFYUI_HEADERS=headers)
+        comfyui_settings(COMFYUI_HEADERS=headers)
 
 
-@pytest.mark.parametrize("name", ["COMFYUI_TOKEN", "IMAGE_GEN_HTTP_TOKEN"])
-def test_a_token_loses_its_line_end_and_is_refused_if_it_fits_no_header(name: str):
-    field = {variable: field for field, variable in variable_names().items()}[name]
-    assert getattr(load_settings(**{name: " s3cret\n"}), field).get_secret_value() == "s3cret"
-    assert getattr(load_settings(**{name: " \n"}), field) is None
-    for bad in ("sécret", "a\nb"):
-        with pytest.raises(SettingsInvalid, match=f"{name}: ") as caught:
-            load_settings(**{name: bad})
-        assert bad not in str(caught.value)
+def test_a_token_loses_its_line_end():
+    """Files and shells leave one on it; a token that fits no header is refused, and not shown."""
+    reads = {
+        "COMFYUI_TOKEN": lambda value: comfyui_settings(COMFYUI_TOKEN=value).token,
+        "IMAGE_GEN_HTTP_TOKEN": lambda value: load_settings(IMAGE_GEN_HTTP_TOKEN=value).http_token,
+    }
+    for name, read in reads.items():
+        assert read(" s3cret\n").get_secret_value() == "s3cret"
+        assert read(" \n") is None
+        for bad in ("sécret", "a\nb"):
+            with pytest.raises(SettingsInvalid, match=f"{name}: ") as caught:
+                read(bad)
+            assert bad not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -151,35 +164,34 @@ def test_a_value_that_cannot_be_is_refused_and_its_variable_named(name: str, val
 
 
 def test_every_wrong_variable_is_told_at_once():
-    with pytest.raises(SettingsInvalid, match=r"COMFYUI_URL: .*; IMAGE_GEN_LOG_LEVEL: "):
-        load_settings(COMFYUI_URL="x", IMAGE_GEN_LOG_LEVEL="x")
+    with pytest.raises(SettingsInvalid, match=r"IMAGE_GEN_WAIT_SECONDS: .*; IMAGE_GEN_LOG_LEVEL: "):
+        load_settings(IMAGE_GEN_WAIT_SECONDS="x", IMAGE_GEN_LOG_LEVEL="x")
+    with pytest.raises(SettingsInvalid, match=r"COMFYUI_URL: .*; COMFYUI_HEADERS: "):
+        comfyui_settings(COMFYUI_URL="x", COMFYUI_HEADERS="x")
 
 
 def test_secrets_are_never_shown():
-    settings = load_settings(
-        COMFYUI_TOKEN="s3cret", IMAGE_GEN_HTTP_TOKEN="s3cret", COMFYUI_HEADERS='{"X-Api-Key": "s3cret"}'
-    )
-    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.comfyui_headers)):
-        assert "s3cret" not in shown
+    comfyui = comfyui_settings(COMFYUI_TOKEN="s3cret", COMFYUI_HEADERS='{"X-Api-Key": "s3cret"}')
+    settings = load_settings(IMAGE_GEN_HTTP_TOKEN="s3cret", COMFYUI_TOKEN="s3cret")
+    for each in (comfyui, settings):
+        for shown in (repr(each), str(each), each.model_dump_json()):
+            assert "s3cret" not in shown
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_each_setting_is_described_with_an_example_that_works(name: str, monkeypatch: pytest.MonkeyPatch):
-    info = Settings.model_fields[name]
-    variable = variable_names()[name]
-    assert variable in ("COMFYUI_URL", "COMFYUI_TOKEN", "COMFYUI_HEADERS", "IMAGE_OUTPUT_DIR") or variable.startswith(
-        "IMAGE_GEN_"
-    )
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_each_setting_is_described_with_examples(variable: str, monkeypatch: pytest.MonkeyPatch):
+    """Each example is a value that works."""
+    model, name, info = VARIABLES[variable]
+    assert variable.startswith(("COMFYUI_", "IMAGE_GEN_")) or variable == "IMAGE_OUTPUT_DIR"
     assert info.description.endswith(".")
     for example in info.examples:
         monkeypatch.setenv(variable, example)
-        assert getattr(load_settings(), name) is not None
+        assert getattr(model(), name) is not None
 
 
-def test_an_unknown_engine_is_told_with_the_known_ones():
-    for name in ("nope", "", "..comfyui", "comfyui.client"):
-        settings = Settings.model_construct(**{**load_settings().model_dump(), "engine": name})
-        with pytest.raises(SettingsInvalid) as caught:
-            load_engine(settings)
-        assert caught.value.message == f"IMAGE_GEN_ENGINE={name!r} is no engine."
-        assert "comfyui" in caught.value.hint
+@pytest.mark.parametrize("name", ["nope", "..comfyui", "comfyui.client", "_common"])
+def test_an_unknown_engine_is_refused_with_the_known_ones(name: str):
+    with pytest.raises(SettingsInvalid) as caught:
+        find_engine(name)
+    assert caught.value.message == f"IMAGE_GEN_ENGINE={name!r} is not an engine."
+    assert caught.value.hint == "Use one of: builtin, comfyui."

@@ -1,44 +1,60 @@
-"""The composition root: settings in; engine, store and job runner out, each made when it is first wanted."""
+"""The composition root: settings in; engine, stores and job runner out, each made when it is first wanted."""
 
 import asyncio
-import importlib
 import logging
-import pkgutil
 import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import Any
+
+import anyio
 
 from mcp_image_gen_local.domain.engine import Engine
-from mcp_image_gen_local.domain.errors import SettingsInvalid
+from mcp_image_gen_local.domain.image import ImageRef
 from mcp_image_gen_local.domain.job import Job
-from mcp_image_gen_local.jobs import JobRunner
-from mcp_image_gen_local.settings import Settings
+from mcp_image_gen_local.domain.request import GenerationRequest, image_fields
+from mcp_image_gen_local.engine_kit.registry import find_engine, is_engine
+from mcp_image_gen_local.engine_kit.spec import EngineSettings
+from mcp_image_gen_local.jobs import JobContext, JobRunner, Timings
+from mcp_image_gen_local.settings import Settings, read_settings
 from mcp_image_gen_local.storage.housekeeping import leftovers, sweep
 from mcp_image_gen_local.storage.images import ImageStore
-from mcp_image_gen_local.storage.inputs import InputFolders
-from mcp_image_gen_local.storage.journal import Journal
+from mcp_image_gen_local.storage.inputs import InputImages
+from mcp_image_gen_local.storage.sqlite_jobs import SQLiteJobs
 
 logger = logging.getLogger(__name__)
 
-ENTRY_POINTS = "mcp_image_gen_local.engines"  #: group in which other packages register an engine: name -> what makes it
+TIMINGS = Timings()
+CANCEL_SECONDS = 15.0  #: bound on cancelling a job whose call was cancelled
 
 
 class App:
-    """Everything one process needs, and its orderly end."""
+    """Everything one process needs, and its orderly end.
+
+    Raises:
+        SettingsInvalid: one of the engine's settings cannot be read.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.interrupted = False  #: the user ends this process: jobs whose callers wait are taken back
+        self.interrupted = False  #: the user ends this process: jobs whose callers wait are cancelled
+        if is_engine(settings.engine):  # calls report an unknown one: a client shows that, and no failed start
+            _ = self.engine_settings
+
+    @cached_property
+    def engine_settings(self) -> EngineSettings:
+        """The engine's own settings."""
+        return read_settings(find_engine(self.settings.engine).settings, self.settings.engine_values)
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine of the settings.
+        """The engine of the settings, not yet connected.
 
         Raises:
             SettingsInvalid: there is no engine of that name.
         """
-        return load_engine(self.settings)
+        return find_engine(self.settings.engine).make(self.engine_settings)
 
     @cached_property
     def store(self) -> ImageStore:
@@ -46,26 +62,75 @@ class App:
         return ImageStore(self.settings.output_dir)
 
     @cached_property
-    def inputs(self) -> InputFolders:
-        """The folders from which an agent may name images."""
-        return InputFolders((self.settings.output_dir, *self.settings.input_dirs))
+    def inputs(self) -> InputImages:
+        """The image files that an agent may name."""
+        return InputImages((self.settings.output_dir, *self.settings.input_dirs))
 
     @cached_property
-    def journal(self) -> Journal:
+    def jobs(self) -> SQLiteJobs:
         """The jobs of this user, those of other processes too."""
-        return Journal(self.settings.state_dir)
+        return SQLiteJobs(self.settings.state_dir)
 
     @cached_property
     def runner(self) -> JobRunner:
         """The jobs of this process."""
-        return JobRunner(
-            self.engine,
-            self.store,
-            self.journal,
-            timeout_seconds=self.settings.job_timeout_seconds,
-            max_queue=self.settings.max_queue,
-            when_done=self._keep_small if self.limits else None,
+        context = JobContext(
+            engine=self.engine,
+            images=self.store,
+            inputs=self.inputs,
+            jobs=self.jobs,
+            timeout=self.settings.job_timeout_seconds,
+            after_done=self._apply_retention if self.limits else None,
+            timings=TIMINGS,
         )
+        return JobRunner(context, max_queue=self.settings.max_queue)
+
+    async def request_of(
+        self, arguments: Mapping[str, Any], refer: Callable[[Any], Awaitable[ImageRef]]
+    ) -> GenerationRequest:
+        """Return the request of a door's arguments; empty ones count as not given, `refer` finds the image files.
+
+        Raises:
+            InvalidRequest: an argument is out of range, or names a file that may not be read.
+        """
+        given = {name: value for name, value in arguments.items() if value not in (None, "")}
+        for name in image_fields(GenerationRequest) & given.keys():
+            given[name] = await refer(given[name])
+        return GenerationRequest(**{"prompt": "", **given})
+
+    async def generate(
+        self,
+        request: GenerationRequest,
+        *,
+        wait: float,
+        on_progress: Callable[[Job], Awaitable[None]],
+        cancels: Callable[[], Awaitable[bool]],
+    ) -> Job:
+        """Start the job and return it when it has ended, or as it is after `wait` seconds; then it continues.
+
+        Args:
+            request: what to generate; without a model it gets that of the settings.
+            wait: seconds.
+            on_progress: called with each change of the job.
+            cancels: when this call is cancelled, returns whether that cancels the job.
+
+        Raises:
+            QueueFull: as the runner says; whatever else goes wrong is the job's `error`.
+        """
+        job_id = self.runner.start(replace(request, model=request.model or self.settings.model))
+        try:
+            async for job in self.runner.watch(job_id, seconds=wait):
+                await on_progress(job)
+        except asyncio.CancelledError:
+            if self.interrupted or await cancels():
+                await self.cancel_shielded(job_id)
+            raise
+        return job
+
+    async def cancel_shielded(self, job_id: str) -> None:
+        """Cancel the job, whatever else is cancelled meanwhile: the GPU must not generate what no caller awaits."""
+        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
+            await self.runner.cancel(job_id)
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -73,12 +138,12 @@ class App:
         limits = {"keep_days": self.settings.keep_days, "max_bytes": self.settings.max_bytes}
         return limits if any(limits.values()) else {}
 
-    async def _keep_small(self, job: Job) -> None:
-        """Delete old images, but never those of the job that was just done; trouble goes to the log alone."""
-        spare = {image.path for image in job.images}
+    async def _apply_retention(self, job: Job) -> None:
+        """Delete old images, but never those of the job that was just done; trouble is only logged."""
+        keep = {image.path for image in job.images}
         try:
             swept = await asyncio.to_thread(
-                lambda: sweep(leftovers(self.settings.output_dir, **self.limits, now=time.time(), spare=spare))
+                lambda: sweep(leftovers(self.settings.output_dir, **self.limits, now=time.time(), spare=keep))
             )
         except OSError as error:
             logger.warning("the output folder cannot be cleaned up: %s", error)
@@ -89,36 +154,7 @@ class App:
             logger.info("%d old files were deleted, %d bytes", len(swept.deleted), swept.size_bytes)
 
     async def aclose(self) -> None:
-        """Stop working on the jobs, close the engine's connections and the journal, as far as they were ever made."""
-        if "runner" in self.__dict__:
-            await self.runner.aclose()
-        if "engine" in self.__dict__:
-            await self.engine.aclose()
-        if "journal" in self.__dict__:
-            await self.journal.aclose()
-
-
-def engine_names() -> list[str]:
-    """Return the names that IMAGE_GEN_ENGINE takes: modules of the engines room, and what other packages register."""
-    from mcp_image_gen_local import engines  # only errors and --help ask
-
-    foreign = {point.name for point in entry_points(group=ENTRY_POINTS)}
-    return sorted({module.name for module in pkgutil.iter_modules(engines.__path__)} | foreign)
-
-
-def load_engine(settings: Settings) -> Engine:
-    """Return the engine of the settings, not yet connected to anything.
-
-    Raises:
-        SettingsInvalid: there is no engine of that name.
-    """
-    if settings.engine not in engine_names():
-        raise SettingsInvalid(
-            f"IMAGE_GEN_ENGINE={settings.engine!r} is no engine.", hint=f"Use one of: {', '.join(engine_names())}."
-        )
-    foreign = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if settings.engine in foreign:
-        make = foreign[settings.engine].load()
-    else:
-        make = importlib.import_module(f"mcp_image_gen_local.engines.{settings.engine}").ENGINE
-    return cast("Engine", make(settings))
+        """Stop working on the jobs, close the engine's connections and the job store, as far as they were made."""
+        for name in ("runner", "engine", "jobs"):
+            if name in self.__dict__:
+                await self.__dict__[name].aclose()

@@ -1,95 +1,111 @@
-"""The straight line from a request to images on disk."""
+"""The straight line from a request to images on disk, as events.
+
+The consumer stores each event before the next step runs: a plan is stored before anything is sent, a ticket before
+anything is awaited, an image's path before the next image is fetched.
+"""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, replace
 
 from mcp_image_gen_local import __version__
-from mcp_image_gen_local.domain.engine import Engine
-from mcp_image_gen_local.domain.errors import ImageGone
+from mcp_image_gen_local.domain.engine import Engine, ImageReader
+from mcp_image_gen_local.domain.errors import GenerationFailed, ImageGone
 from mcp_image_gen_local.domain.image import SavedImage
-from mcp_image_gen_local.domain.job import Plan, Progress
+from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.request import GenerationRequest
+from mcp_image_gen_local.engine_kit.registry import supporters
 from mcp_image_gen_local.storage.images import ImageStore
 
 
-class Listener(Protocol):
-    """Hears of a job's way and keeps what must outlive this process."""
+@dataclass(frozen=True)
+class Planned:
+    """The engine has resolved the request; nothing has been sent."""
 
-    @property
-    def prompt_id(self) -> str:
-        """The job's id, ours and the engine's."""
-        ...
-
-    @property
-    def stamp(self) -> int:
-        """What names the first image's file, milliseconds since 1970."""
-        ...
-
-    @property
-    def saved(self) -> Mapping[int, SavedImage]:
-        """The images that are on disk, by index."""
-        ...
-
-    async def planned(self, plan: Plan) -> None:
-        """The engine knows what to generate; returns once that is written down, before anything is sent.
-
-        Raises:
-            GenerationCancelled: another process has cancelled it meanwhile.
-        """
-        ...
-
-    async def queued(self) -> None:
-        """The engine has taken the job: following it tells how it ends."""
-        ...
-
-    def progressed(self, progress: Progress) -> None:
-        """Something happened at the engine."""
-        ...
-
-    async def generated(self) -> None:
-        """The images can be fetched; returns once it is known which of them another process has saved."""
-        ...
-
-    async def kept(self, image: SavedImage) -> None:
-        """An image is on disk."""
-        ...
-
-    def note(self, sentence: str) -> None:
-        """The reader must know this of the result."""
-        ...
+    plan: Plan
 
 
-async def generate(engine: Engine, store: ImageStore, request: GenerationRequest, job: Listener) -> None:
+@dataclass(frozen=True)
+class Submitted:
+    """The engine has taken the job."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The images can be fetched."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An image is on disk."""
+
+    image: SavedImage
+
+
+@dataclass(frozen=True)
+class Noted:
+    """The reader must know this of the result."""
+
+    sentence: str
+
+
+Event = Planned | Submitted | Progress | Generated | Saved | Noted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where the images of one job go."""
+
+    store: ImageStore
+    job_id: str
+    filename_ms: int  #: names the first image's file
+    saved: Collection[int] = ()  #: indices of images that are on disk already
+
+
+async def generate(
+    engine: Engine, images: ImageReader, request: GenerationRequest, target: Target
+) -> AsyncIterator[Event]:
     """Generate what was asked for and save the images.
 
     Raises:
         ImageGenError: as the engine and the store say.
     """
-    await asyncio.to_thread(store.check)  # before the GPU works for nothing
-    plan = await engine.plan(request)
-    await job.planned(plan)
-    await engine.submit(plan, job.prompt_id)
-    await job.queued()
-    await collect(engine, store, plan, job)
+    await asyncio.to_thread(target.store.check)  # before the GPU works for nothing
+    capabilities = await engine.capabilities(request.model)
+    request, notes = capabilities.check(request, lambda feature: supporters(feature, other_than=engine.name))
+    plan = await engine.plan(request, images)
+    plan = replace(plan, notes=(*notes, *plan.notes))
+    yield Planned(plan)
+    ticket = await engine.submit(plan, target.job_id)
+    yield Submitted(ticket)
+    async for event in collect(engine, plan, ticket, target):
+        yield event
 
 
-async def collect(engine: Engine, store: ImageStore, plan: Plan, job: Listener) -> None:
+async def collect(engine: Engine, plan: Plan, ticket: Ticket, target: Target) -> AsyncIterator[Event]:
     """Follow a submitted job to its end and save the images that are not yet on disk.
 
     Raises:
-        ImageGenError: as the engine and the store say; what could be saved before is saved.
+        ImageGenError: as the engine and the store say; images that could be saved before are saved.
     """
-    async for progress in engine.follow(job.prompt_id):
-        job.progressed(progress)
-    await job.generated()
-    origin = {"engine": engine.name, "prompt_id": job.prompt_id, "software": f"mcp-image-gen {__version__}"}
-    provenance, seed = {**plan.settings, **origin}, plan.seed
+    async for progress in engine.follow(ticket):
+        yield progress
+    yield Generated()
+    origin = {"engine": engine.name, "prompt_id": target.job_id, "software": f"mcp-image-gen {__version__}"}
+    count = len(target.saved)
     try:
-        async for image in engine.fetch(job.prompt_id, skip=job.saved):
-            stamp = job.stamp + image.index
-            await job.kept(await asyncio.to_thread(store.save, image, seed=seed, provenance=provenance, stamp=stamp))
+        async for image in engine.fetch(ticket, skip=target.saved):
+            if image.seed is None and image.index == 0:
+                image = replace(image, seed=plan.seed)
+            provenance = {**plan.provenance(), "seed": image.seed, **origin}
+            name = target.filename_ms + image.index
+            yield Saved(await asyncio.to_thread(target.store.save, image, provenance=provenance, filename_ms=name))
+            count += 1
     except ImageGone as gone:
-        if not job.saved:
+        if not count:
             raise
-        job.note(str(gone))
+        yield Noted(str(gone))
+    if not count:
+        raise GenerationFailed("The engine finished the job without an image.", hint="Check the workflow and the log.")

@@ -1,21 +1,19 @@
-"""Every setting, with unit, default and example; read from the environment when the server starts."""
+"""The settings of the server, read from the environment when it starts; an engine's settings stand beside it."""
 
-import json
 import os
-import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_image_gen_local.domain.errors import SettingsInvalid
 
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  #: RFC 9110, section 5.6.2
 LogLevel = Literal["debug", "info", "warning", "error"]
+Model = TypeVar("Model", bound=BaseSettings)
 
 
 def _default_output_dir() -> Path:
@@ -31,24 +29,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
-    comfyui_url: str = Field(
-        "http://127.0.0.1:8188",
-        validation_alias="COMFYUI_URL",
-        description="Where ComfyUI answers.",
-        examples=["http://192.168.1.20:8188"],
-    )
-    comfyui_token: SecretStr | None = Field(
-        None,
-        validation_alias="COMFYUI_TOKEN",
-        description="Bearer token for a ComfyUI behind a proxy.",
-        examples=["s3cret"],
-    )
-    comfyui_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
-        {},
-        validation_alias="COMFYUI_HEADERS",
-        description="Extra headers for every request and the WebSocket to ComfyUI, as a JSON object.",
-        examples=['{"X-Api-Key": "s3cret"}'],
-    )
+    _engine_values: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     output_dir: Path = Field(
         default_factory=_default_output_dir,
         validation_alias="IMAGE_OUTPUT_DIR",
@@ -148,51 +130,24 @@ class Settings(BaseSettings):
         examples=["info"],
     )
 
-    @field_validator("comfyui_url")
-    @classmethod
-    def _check_url(cls, value: str) -> str:
-        parts = urlsplit(value.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, parts.netloc)):
-            message = "must start with http:// or https:// and name a host, e.g. http://127.0.0.1:8188"
-            raise ValueError(message)
-        _ = parts.port  # raises ValueError for what is no port
-        if parts.query or parts.fragment:
-            message = "must be a plain address without ? and #, e.g. http://127.0.0.1:8188"
-            raise ValueError(message)
-        return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    @property
+    def engine_values(self) -> Mapping[str, Any]:
+        """Values for the engine's own settings by variable name, from the command line; they win."""
+        return self._engine_values
 
-    @field_validator("comfyui_token", "http_token", mode="before")
+    @field_validator("http_token", mode="before")
     @classmethod
     def _check_token(cls, value: object) -> object:
         """Return the token without the line end that files and shells leave on it; None if nothing is left."""
         if not isinstance(value, str):
             return value
-        _check_header_value(value.strip())
+        check_header_value(value.strip())
         return value.strip() or None
 
     @field_validator("log_level", "inline_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("comfyui_headers", mode="before")
-    @classmethod
-    def _parse_headers(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        message = 'must be a JSON object of texts, e.g. {"X-Api-Key": "s3cret"}'
-        try:
-            headers = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(message) from error
-        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
-            raise ValueError(message)
-        for name, text in headers.items():
-            if not HEADER_NAME.fullmatch(name):
-                message = f"{name!r} is no header name"
-                raise ValueError(message)
-            _check_header_value(text)
-        return headers
 
     @field_validator("input_dirs", mode="before")
     @classmethod
@@ -210,16 +165,9 @@ class Settings(BaseSettings):
             message = f"{value}: the home directory is not known; give the whole path"
             raise ValueError(message) from error
 
-    @property
-    def engine_headers(self) -> dict[str, str]:
-        """Headers for every request to ComfyUI, secrets in the clear."""
-        headers = {name: value.get_secret_value() for name, value in self.comfyui_headers.items()}
-        if self.comfyui_token:
-            headers.setdefault("Authorization", f"Bearer {self.comfyui_token.get_secret_value()}")
-        return headers
 
-
-def _check_header_value(text: str) -> None:
+def check_header_value(text: str) -> None:
+    """Raise ValueError for a text that an HTTP header cannot hold."""
     if not text.isascii() or not all(map(str.isprintable, text)):
         message = "a header can hold printable ASCII characters only"
         raise ValueError(message)
@@ -228,11 +176,25 @@ def _check_header_value(text: str) -> None:
 def load_settings(**overrides: object) -> Settings:
     """Return the settings of this environment; `overrides` go by variable name and win.
 
+    Those of an engine's variables are kept for `engine_values`.
+
     Raises:
         SettingsInvalid: a variable cannot be read; the message names it and its value's fault.
     """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings = read_settings(Settings, given)
+    settings._engine_values = {name: value for name, value in given.items() if name not in variable_names().values()}
+    return settings
+
+
+def read_settings(model: type[Model], overrides: Mapping[str, object]) -> Model:
+    """Return settings of this class from the environment; `overrides` go by variable name and win.
+
+    Raises:
+        SettingsInvalid: a variable cannot be read.
+    """
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        return model(**dict(overrides))  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False))
         raise SettingsInvalid(

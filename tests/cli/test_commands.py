@@ -95,7 +95,7 @@ def test_status_of_an_unknown_job(command: Command):
     assert run.code == 1
     assert run.json["status"] == "unknown"
     assert run.json["error"]["code"] == "prompt_unknown"
-    assert "No job 'nope' is known" in command("status", "nope").err
+    assert "Unknown prompt_id 'nope'" in command("status", "nope").err
 
 
 # -- doctor -------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: P
     run = command("doctor")
     verdict, text = findings(run.out)["journal"]
     assert (run.code, verdict) == (1, "FAIL")
-    assert text.startswith(f"The job journal {tmp_path / 'state' / 'jobs.sqlite3'} cannot be used (")
+    assert text.startswith(f"Job history is unavailable ({tmp_path / 'state' / 'jobs.sqlite3'}: ")
     assert run.err == ""
 
 
@@ -146,7 +146,7 @@ def test_doctor_with_a_journal_that_another_program_holds_locked(command: Comman
         other.execute("BEGIN IMMEDIATE")
         verdict, text = findings(command("doctor").out)["journal"]
     assert verdict == "FAIL"
-    assert "another program holds it locked" in text
+    assert "another program holds a lock on it" in text
 
 
 @pytest.mark.parametrize("asks", ["status", "cancel"])
@@ -156,7 +156,7 @@ def test_a_job_that_is_unknown_because_the_journal_cannot_be_used_is_told_so(
     (tmp_path / "state").write_text("a file where the folder should be")
     run = command(asks, "84e1a8c0-76d5-4f0a-b3b6-eaf8cb7d9f0d")
     assert run.code == 1
-    assert caplog.text.count("The job journal") == 1
+    assert caplog.text.count("Job history is unavailable") == 1
 
 
 def test_a_job_that_cannot_be_read_is_told_of(command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -164,15 +164,15 @@ def test_a_job_that_cannot_be_read_is_told_of(command: Command, tmp_path: Path, 
     with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3", isolation_level=None)) as other:
         other.execute("UPDATE jobs SET images = '{odd'")
     command("jobs")
-    assert "in the journal cannot be read" in caplog.text
+    assert "in the database cannot be read" in caplog.text
 
 
 def test_an_unusable_journal_is_told_once(command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     (tmp_path / "state").write_text("a file where the folder should be")
     run = command("generate", "a red apple", "--width", 64, "--height", 64)
     assert run.code == 0
-    assert run.err.count("The job journal") == 1
-    assert "The job journal" not in caplog.text
+    assert run.err.count("Job history is unavailable") == 1
+    assert "Job history is unavailable" not in caplog.text
 
 
 def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyUIServer):

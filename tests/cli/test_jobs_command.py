@@ -17,7 +17,7 @@ import pytest
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.settings import Settings
-from mcp_image_gen_local.storage.journal import STEPS
+from mcp_image_gen_local.storage.sqlite_jobs import STEPS
 from tests.cli.conftest import Command
 from tests.comfyui_server import ComfyUIServer
 from tests.engines.others import graph
@@ -238,7 +238,7 @@ def test_pruning_with_an_unusable_journal_deletes_images_and_tells(command: Comm
     make_unusable(tmp_path / "state")
     run = command("jobs", "prune", "--keep-days", 30)
     assert (run.code, run.paths, old.exists()) == (1, [old], False)
-    assert "a newer mcp-image-gen wrote it" in run.err
+    assert "a newer version of mcp-image-gen wrote it" in run.err
 
 
 def test_the_settings_are_the_limits_and_options_win(command: Command):

@@ -83,7 +83,7 @@ def test_ctrl_c_takes_the_job_back_and_exits_130(spawn, comfyui: ComfyUIServer, 
     comfyui.release("step:1")
     out, err = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert (out, err) == ("", "Cancelled: taking the job back ...\n")
+    assert (out, err) == ("", "Cancelling the job ...\n")
     comfyui.wait_until(lambda s: s.queue_remaining == 0)
     assert list((tmp_path / "images").iterdir()) == []
 

@@ -3,15 +3,21 @@
 A table stands between `<!-- NAME:begin ... -->` and `<!-- NAME:end -->`; a test holds that it is up to date.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
+from mcp_image_gen_local.cli import commands
+from mcp_image_gen_local.domain.image import ImageRef
+from mcp_image_gen_local.domain.request import GenerationRequest, Option, options_of
+from mcp_image_gen_local.engine_kit.registry import all_variables
 from mcp_image_gen_local.engines.comfyui.families import CHECKPOINT, DIFFUSION_MODEL, FAMILIES, UNKNOWN, Family
-from mcp_image_gen_local.settings import Settings, variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,10 +45,60 @@ def families() -> str:
     )
 
 
+def arguments() -> str:
+    """The arguments of generate_image, from the fields of the request."""
+    rows = (
+        [f"`{name}`", _kind(field.type), _range(about), _default_of(field), _cell(about.about)]
+        for name, field, about in _request_fields()
+    )
+    return _table(("Argument", "Kind", "Range", "Default", "Meaning"), rows)
+
+
+def options() -> str:
+    """The options of `mcp-image-gen generate`: the fields of the request, then its own."""
+    rows = [[f"`--{name.replace('_', '-')}`", _cell(f"{about.about}.")] for name, _, about in _request_fields()]
+    own = inspect.signature(commands.generate).parameters.values()
+    rows += [
+        [", ".join(f"`{name}`" for name in reversed(_names(each))), _cell(_parameter(each).help)]
+        for each in own
+        if each.name not in ("common", "arguments")
+    ]
+    return _table(("Option", "Meaning"), rows)
+
+
+def _request_fields() -> Iterable[tuple[str, Field[Any], Option]]:
+    return ((each.name, each, options_of(GenerationRequest)[each.name]) for each in fields(GenerationRequest))
+
+
+def _kind(kind: Any) -> str:
+    words = {int: "whole number", float: "number", str: "text", ImageRef: "path of an image file"}
+    return next(words[part] for part in (kind, *get_args(kind)) if part in words)
+
+
+def _range(about: Option) -> str:
+    return f"{about.ge:g} to {int(about.le) if about.le == int(about.le) else about.le}" if about.le is not None else ""
+
+
+def _default_of(field: Field[Any]) -> str:
+    if field.default is MISSING:
+        return "required"
+    return "" if field.default in (None, "") else f"`{field.default}`"
+
+
+def _parameter(parameter: inspect.Parameter) -> Parameter:
+    return next(part for part in get_args(parameter.annotation) if isinstance(part, Parameter))
+
+
+def _names(parameter: inspect.Parameter) -> list[str]:
+    return list(_parameter(parameter).name or (f"--{parameter.name}",))
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "settings"): short_settings,
     ("docs/reference/settings.md", "settings"): long_settings,
     ("docs/reference/engines.md", "families"): families,
+    ("docs/reference/tools.md", "arguments"): arguments,
+    ("docs/reference/cli.md", "options"): options,
 }
 
 
@@ -54,7 +110,7 @@ def placed(document: str, name: str, table: str) -> str:
 
 
 def _fields() -> Iterable[tuple[str, FieldInfo]]:
-    return ((variable, Settings.model_fields[field]) for field, variable in variable_names().items())
+    return ((variable, info) for variable, (_, _, info) in all_variables().items())
 
 
 def _default(info: FieldInfo) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_image_gen_local.settings import load_settings, variable_names
+from mcp_image_gen_local.engine_kit.registry import all_variables
+from mcp_image_gen_local.settings import load_settings
 from tests.docs.documents import ROOT, blocks
 
 READY = {".mcp.json": "mcpServers", ".roo/mcp.json": "mcpServers", ".vscode/mcp.json": "servers"}
@@ -26,7 +27,7 @@ def test_a_ready_file_starts_the_command(file: str, key: str):
 @pytest.mark.parametrize("file", READY)
 def test_a_ready_file_sets_only_variables_that_exist(file: str):
     (servers,) = json.loads((ROOT / file).read_text("utf-8")).values()
-    assert {name for server in servers.values() for name in server["env"]} <= set(variable_names().values())
+    assert {name for server in servers.values() for name in server["env"]} <= set(all_variables())
 
 
 def test_roo_waits_longer_than_the_server():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen_local.settings import variable_names
+from mcp_image_gen_local.engine_kit.registry import all_variables
 from tests.docs.documents import FENCE, ROOT, all_documents, anchors, blocks
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -40,7 +40,7 @@ def test_examples_in_json_and_toml_can_be_read(document: Path):
 
 @each_document
 def test_only_variables_that_exist_are_named(document: Path):
-    assert set(VARIABLE.findall(document.read_text("utf-8"))) <= set(variable_names().values())
+    assert set(VARIABLE.findall(document.read_text("utf-8"))) <= set(all_variables())
 
 
 @each_document

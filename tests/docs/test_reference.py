@@ -7,10 +7,10 @@ import pytest
 from cyclopts import App as CommandLine
 from fastmcp import Client
 
-from mcp_image_gen_local.app import engine_names
 from mcp_image_gen_local.cli import commands, frame
 from mcp_image_gen_local.domain.errors import ImageGenError
 from mcp_image_gen_local.domain.job import JobStatus
+from mcp_image_gen_local.engine_kit.registry import engine_names
 from mcp_image_gen_local.server import build_server
 from mcp_image_gen_local.settings import load_settings
 from tests.docs.documents import REFERENCE, ROOT, blocks, named, sections, table
@@ -101,4 +101,4 @@ def test_each_engine_has_a_section():
 def test_the_example_of_an_answer_has_the_fields_of_a_real_one(page: str):
     examples = [json.loads(block) for block in blocks((ROOT / page).read_text("utf-8"), "json")]
     done = [list(example) for example in examples if example.get("status") == "done"]
-    assert done == [["status", "prompt_id", "path", "seed", "width", "height", "model", "engine", "seconds"]]
+    assert done == [["status", "path", "seed", "width", "height", "model", "engine", "seconds", "prompt_id"]]

@@ -71,8 +71,8 @@ async def test_a_disk_without_room_for_a_name_is_taken_as_one_without_links(
 async def test_a_full_disk_under_the_journal_is_told_with_the_image(caller: Caller):
     """SQLite's own limit stands for the disk's: the error is the same."""
     assert (await caller.generate(seed=1)).facts["status"] == "done"
-    await caller.app.journal._do(lambda file: file.execute("PRAGMA max_page_count = 1"), writes=False)
+    await caller.app.jobs.run(lambda file: file.execute("PRAGMA max_page_count = 1"), writes=False)
     answers = [await caller.generate("a very long prompt " * 200, seed=seed) for seed in range(2, 9)]
     assert [answer.facts["status"] for answer in answers] == ["done"] * 7
-    assert "The job journal" in answers[-1].story
-    assert "a restart of this server forgets its jobs" in answers[-1].story
+    assert "Job history is unavailable" in answers[-1].story
+    assert "running jobs will not survive a server restart" in answers[-1].story

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from mcp_image_gen_local.storage import journal
-from mcp_image_gen_local.storage.journal import STEPS
+from mcp_image_gen_local.storage import sqlite_file
+from mcp_image_gen_local.storage.sqlite_jobs import STEPS
+from tests.comfyui_images import plain
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
@@ -23,7 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_file, "LOCK_SECONDS", 0.05)
 
 
 async def test_deleted_in_the_middle_of_a_job(caller: Caller, comfyui: ComfyUIServer, file: Path):
@@ -50,9 +52,9 @@ async def test_damaged(caller: Caller, file: Path):
     file.write_bytes(b"no database" * 1000)
     answer = await caller.generate()
     assert answer.facts["status"] == "done"
-    assert "The job journal was damaged; it was put aside as" in answer.story
+    assert "The job database was corrupt. It was moved to" in answer.story
     again = await caller.generate()
-    assert "journal" not in again.story
+    assert "database" not in again.story
 
 
 async def test_locked(caller: Caller, file: Path):
@@ -61,7 +63,7 @@ async def test_locked(caller: Caller, file: Path):
         other.execute("BEGIN EXCLUSIVE")
         answer = await caller.generate(seed=2)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 2)
-    assert "another program holds it locked" in answer.story
+    assert "another program holds a lock on it" in answer.story
 
 
 async def test_of_a_newer_version(caller: Caller, file: Path):
@@ -69,18 +71,30 @@ async def test_of_a_newer_version(caller: Caller, file: Path):
         newer.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     answer = await caller.generate()
     assert answer.facts["status"] == "done"
-    assert "a newer mcp-image-gen wrote it; update this one" in answer.story
+    assert "a newer version of mcp-image-gen wrote it; update this one" in answer.story
 
 
-async def test_of_an_older_version(connect, monkeypatch: pytest.MonkeyPatch):
-    with monkeypatch.context() as past:
-        past.setattr(journal, "STEPS", STEPS[:1])
-        first = await connect()
-        facts = (await first.generate()).facts
-        await first.client.close()
-    answer = await (await connect()).call("get_generation_status", prompt_id=facts["prompt_id"])
-    assert (answer.facts["status"], answer.facts["path"]) == ("done", facts["path"])
-    assert "journal" not in answer.story
+async def test_of_an_older_version(connect, file: Path, tmp_path: Path):
+    """A job of version 3 of the file is still known, and its image still found."""
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "old.png"
+    image.write_bytes(plain(64, 64))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
+        for step in STEPS[:3]:
+            old.execute(step)
+        old.execute("PRAGMA user_version = 3")
+        saved = {"path": str(image), "seed": 7, "width": 64, "height": 64, "size_bytes": 9, "mime_type": "image/png"}
+        plan = {"seed": 7, "model": "m.safetensors", "notes": [], "settings": {"steps": 4, "width": 64, "prompt": "x"}}
+        old.execute(
+            "INSERT INTO jobs (prompt_id, engine, url, status, asked, plan, images, notes, created, seconds, touched, "
+            "stamp, pictures) VALUES ('old', 'comfyui', 'http://gpu', 'done', ?, ?, ?, '[]', 1e9, 2.5, 1e9, 1, 1)",
+            ('{"prompt": "x", "init_image": "12 bytes, sha256 ab"}', json.dumps(plan), json.dumps([saved])),
+        )
+    caller = await connect()
+    answer = await caller.call("get_generation_status", prompt_id="old")
+    assert (answer.facts["status"], answer.facts["path"]) == ("done", str(image))
+    assert (await caller.app.jobs.get("old")).plan.steps == 4
+    assert "history" not in answer.story
 
 
 async def test_two_servers_on_one(connect, comfyui: ComfyUIServer, tmp_path: Path):
@@ -115,7 +129,7 @@ async def test_a_clock_that_goes_backwards(connect, monkeypatch: pytest.MonkeyPa
     names = []
     for _ in range(3):
         caller = await connect()
-        monkeypatch.setattr(caller.app.journal, "_clock", lambda: now[0])
+        monkeypatch.setattr(caller.app.jobs, "clock", lambda: now[0])
         names += [Path((await caller.generate(seed=1)).facts["path"]).name for _ in range(2)]
         await caller.client.close()
         now[0] -= 3600

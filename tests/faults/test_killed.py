@@ -72,10 +72,10 @@ async def test_two_hundred_kills_lose_no_image(
 
     app = App(configure())
     async with asyncio.timeout(30):  # the last process is taken for alive until it has been silent for a while
-        while left := [job for job in await app.journal.unfinished(app.engine.name, app.engine.url) if job.plan]:
+        while left := [job for job in await app.jobs.unfinished(app.engine.name, app.engine.url) if job.plan]:
             for job in left:
-                await app.runner.find(job.prompt_id)
-                async for _ in app.runner.watch(job.prompt_id, seconds=10):
+                await app.runner.find(job.job_id)
+                async for _ in app.runner.watch(job.job_id, seconds=10):
                     pass
     await app.aclose()
 

@@ -1,68 +1,89 @@
 """What a test of the job runner does again and again."""
 
 import asyncio
+from collections.abc import Callable
 
-import anyio
-import pytest
-
-from mcp_image_gen_local.domain.errors import PromptUnknown
-from mcp_image_gen_local.domain.job import Job
+from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.jobs import JobRunner
-from tests.steered_engine import SteeredEngine
+from mcp_image_gen_local.jobs.active_job import stop
+from mcp_image_gen_local.storage.job_store import JobStore
+from tests.scripted_engine import ScriptedEngine
 
 REQUEST = GenerationRequest(prompt="a red apple", seed=7, steps=3)
 
 
-async def ended(runner: JobRunner, prompt_id: str) -> Job:
+def store_of(runner: JobRunner) -> JobStore:
+    """Return the store as this process sees it."""
+    return runner._context.jobs
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def stored(runner: JobRunner, job_id: str, condition: Callable[[Job], object]) -> Job:
+    """Return the job once the store has it in this condition."""
+    async with asyncio.timeout(5):
+        while not ((job := await store_of(runner).get(job_id)) and condition(job)):
+            await asyncio.sleep(0.002)
+    return job
+
+
+async def ended(runner: JobRunner, job_id: str) -> Job:
     """Return the job once it has ended."""
-    with anyio.fail_after(5):
-        return [job async for job in runner.watch(prompt_id, seconds=60)][-1]
+    async with asyncio.timeout(5):
+        return [job async for job in runner.watch(job_id, seconds=60)][-1]
 
 
-async def reached(runner: JobRunner, prompt_id: str, step: int) -> None:
-    """Return when the job has generated the step."""
-    with anyio.fail_after(5):
-        async for job in runner.watch(prompt_id, seconds=60):
+async def reached(runner: JobRunner, job_id: str, step: int) -> Job:
+    """Return the job once it has generated the step."""
+    async with asyncio.timeout(5):
+        async for job in runner.watch(job_id, seconds=60):
             if job.progress and job.progress.step == step:
-                return
+                return job
+    raise AssertionError(job)
 
 
-async def generation(runner: JobRunner, engine: SteeredEngine) -> str:
-    """Start a job and return its prompt_id once it has generated its first step."""
-    prompt_id = runner.start(REQUEST)
+async def generation(runner: JobRunner, engine: ScriptedEngine, request: GenerationRequest = REQUEST) -> str:
+    """Start a job and return its id once it has generated its first step, and the store says that it runs."""
+    job_id = runner.start(request)
     engine.steps(1)
-    await reached(runner, prompt_id, 1)
-    return prompt_id
+    await reached(runner, job_id, 1)
+    await stored(runner, job_id, lambda job: job.status is JobStatus.RUNNING)
+    return job_id
 
 
-async def left_behind(runner: JobRunner, engine: SteeredEngine) -> str:
-    """Close the runner while it generates; return the job's prompt_id."""
-    prompt_id = await generation(runner, engine)
+async def done(runner: JobRunner, engine: ScriptedEngine, request: GenerationRequest = REQUEST) -> Job:
+    """Generate with this runner and return the ended job."""
+    job_id = runner.start(request)
+    engine.steps()
+    return await ended(runner, job_id)
+
+
+async def left_behind(runner: JobRunner, engine: ScriptedEngine) -> str:
+    """Close the runner while it generates; return the job's id."""
+    job_id = await generation(runner, engine)
     await runner.aclose()
-    return prompt_id
+    return job_id
 
 
-async def look_for_orphans(runner: JobRunner) -> None:
-    """Set off the look for jobs that other processes left, as any question does."""
-    with pytest.raises(PromptUnknown):
-        await runner.find("unknown")
+async def kill(runner: JobRunner) -> None:
+    """End a process as SIGKILL does: it releases no lease."""
+    await suspend(runner)
+    await asyncio.gather(*(active.stop() for active in runner._leases.all_active()))
+
+
+async def suspend(runner: JobRunner) -> None:
+    """Keep a process from renewing its leases, as a closed laptop does; its jobs' tasks remain."""
+    await runner._recovery.aclose()
+    if runner._leases._heartbeat:
+        await stop(runner._leases._heartbeat)
 
 
 def ids(runner: JobRunner) -> set[str]:
-    """Return the jobs that the runner remembers."""
-    return {entry.prompt_id for entry in runner._roster}
-
-
-async def reached_journal(runner: JobRunner, prompt_id: str) -> None:
-    """Return when the job's plan is written down."""
-    async with asyncio.timeout(5):
-        while not ((job := await runner._journal.get(prompt_id)) and job.plan):
-            await asyncio.sleep(0.001)
-
-
-async def reached_follow(engine: SteeredEngine, prompt_id: str) -> None:
-    """Return when the engine is asked how the job goes."""
-    with anyio.fail_after(5):
-        while prompt_id not in engine.followed:
-            await anyio.sleep(0.001)
+    """Return the jobs that the runner works on or remembers."""
+    return {*runner._leases._active, *runner._leases._ended}

@@ -1,165 +1,235 @@
-"""JobRunner: taking a job back."""
+"""JobRunner: how jobs are cancelled."""
 
 import asyncio
 import gc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 
-from mcp_image_gen_local.domain.errors import EngineUnreachable, JobOfAnother
+from mcp_image_gen_local.domain.errors import EngineUnreachable, GenerationCancelled, JobOfAnother
 from mcp_image_gen_local.jobs import JobRunner
-from tests.jobs.steps import REQUEST, ended, generation, reached_journal
-from tests.steered_engine import SteeredEngine
+from tests.jobs.steps import REQUEST, done, ended, generation, until
+from tests.scripted_engine import ScriptedEngine
 
 
-async def test_cancelling_withdraws_the_job_from_the_engine(runner: JobRunner, engine: SteeredEngine, tmp_path: Path):
-    prompt_id = await generation(runner, engine)
-    job = await runner.cancel(prompt_id)
+async def test_a_cancel_reaches_the_engine(runner: JobRunner, engine: ScriptedEngine, tmp_path: Path):
+    job_id = await generation(runner, engine)
+    job = await runner.cancel(job_id)
     assert (job.status, job.error.code) == ("cancelled", "generation_cancelled")
-    assert engine.withdrawn == [prompt_id]
-    assert (await ended(runner, prompt_id)).status == "cancelled"
+    assert (job.error.message, job.error.hint) == (f"The job {job_id} was cancelled.", "")
+    assert (job.cancel_requested, job.cancel_error, engine.cancelled) == (True, "", [job_id])
+    assert (await ended(runner, job_id)).status == "cancelled"
     assert list((tmp_path / "images").iterdir()) == []
 
 
-async def test_cancelling_at_once_leaves_no_coroutine_behind(runner: JobRunner):
-    """Before the job's task has run at all."""
+async def test_a_cancel_before_the_first_step(runner: JobRunner, engine: ScriptedEngine):
+    """Before the job's task has run at all: no coroutine is left behind."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         job = await runner.cancel(runner.start(REQUEST))
         gc.collect()
     assert job.status == "cancelled"
     assert [str(warning.message) for warning in caught] == []
+    assert engine.known == engine.stopped
 
 
-async def test_cancelling_twice_withdraws_once_or_twice_and_ends_cancelled(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = await generation(runner, engine)
-    jobs = await asyncio.gather(runner.cancel(prompt_id), runner.cancel(prompt_id))
+async def test_a_job_that_was_not_planned_is_not_sent(runner: JobRunner, engine: ScriptedEngine):
+    engine.hold("plan")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("plan")
+    job = await runner.cancel(job_id)
+    assert (job.status, str(job.error), job.error.code) == (
+        "cancelled",
+        f"The job {job_id} was cancelled.",
+        "generation_cancelled",
+    )
+    assert (engine.known, engine.cancelled) == (set(), [])
+
+
+async def test_two_cancels_end_alike(runner: JobRunner, engine: ScriptedEngine):
+    job_id = await generation(runner, engine)
+    jobs = await asyncio.gather(runner.cancel(job_id), runner.cancel(job_id))
     assert [job.status for job in jobs] == ["cancelled", "cancelled"]
-    assert set(engine.withdrawn) == {prompt_id}
+    assert engine.cancelled == [job_id]
 
 
-async def test_cancelling_an_ended_job_leaves_it_done(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = runner.start(REQUEST)
-    engine.steps()
-    done = await ended(runner, prompt_id)
-    assert await runner.cancel(prompt_id) is done
-    assert engine.withdrawn == []
+async def test_an_ended_job_stays_done(runner: JobRunner, engine: ScriptedEngine):
+    job = await done(runner, engine)
+    assert await runner.cancel(job.job_id) is job
+    assert engine.cancelled == []
 
 
-async def test_a_job_is_cancelled_also_when_the_engine_cannot_be_told(runner: JobRunner, engine: SteeredEngine):
+async def test_an_unreachable_engine_is_asked_again(runner: JobRunner, engine: ScriptedEngine):
+    """The job is cancelled also when the request fails until its end."""
     engine.refusal = engine.failure = EngineUnreachable("It is off.")
-    prompt_id = await generation(runner, engine)
-    job = await runner.cancel(prompt_id, seconds=0)
+    job_id = await generation(runner, engine)
+    job = await runner.cancel(job_id, seconds=0)
     assert (job.status, job.progress.phase) == ("running", "cancelling")
-    job = await runner.cancel(prompt_id, seconds=0.1)
-    assert job.untold == "The engine could not be told: It is off."
+    job = await runner.cancel(job_id, seconds=0.1)
+    assert job.cancel_error == "The cancel request failed: It is off."
+    await until(lambda: len(engine.cancelled) > 2)
     engine.steps(2)
-    job = await ended(runner, prompt_id)
-    assert (job.status, job.error.hint) == ("cancelled", "The engine could not be told: It is off.")
+    job = await ended(runner, job_id)
+    assert (job.status, job.error.hint) == ("cancelled", "The cancel request failed: It is off.")
 
 
-async def test_an_engine_that_fails_oddly_is_told_again(runner: JobRunner, engine: SteeredEngine):
+async def test_an_engine_that_fails_oddly_is_asked_again(runner: JobRunner, engine: ScriptedEngine, caplog):
     engine.refusal = AttributeError("oh")
-    prompt_id = await generation(runner, engine)
-    job = await runner.cancel(prompt_id, seconds=0.1)
-    assert (job.status, job.untold) == ("running", "The engine could not be told: AttributeError('oh').")
+    job_id = await generation(runner, engine)
+    job = await runner.cancel(job_id, seconds=0.1)
+    assert (job.status, job.cancel_error) == ("running", "The cancel request failed: AttributeError('oh').")
+    assert f"cancelling job {job_id}" in caplog.text
     engine.refusal = None
-    assert (await runner.cancel(prompt_id)).status == "cancelled"
+    assert (await runner.cancel(job_id)).status == "cancelled"
 
 
-async def test_an_engine_that_does_not_answer_is_not_said_to_be_told(
-    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
-):
-    prompt_id = await generation(runner, engine)
-    monkeypatch.setattr(engine, "cancel", lambda _: asyncio.Event().wait())
-    assert (await runner.cancel(prompt_id, seconds=0.01)).untold == "The engine has not answered yet."
+async def test_an_endless_error_is_cut(runner: JobRunner, engine: ScriptedEngine):
+    engine.refusal = AttributeError("o" * 1000)
+    job = await runner.cancel(await generation(runner, engine), seconds=0.1)
+    assert len(job.cancel_error) == len("The cancel request failed: .") + 300
 
 
-async def test_a_job_that_arrives_at_the_engine_after_the_cancel_is_taken_back_all_the_same(
-    runner: JobRunner, engine: SteeredEngine
-):
-    engine.sending = anyio.Event()
-    prompt_id = runner.start(REQUEST)
-    await reached_journal(runner, prompt_id)
-    cancelling = asyncio.ensure_future(runner.cancel(prompt_id))
-    while not engine.withdrawn:
-        await anyio.sleep(0.001)
-    engine.sending.set()
+async def test_an_engine_that_does_not_answer(runner: JobRunner, engine: ScriptedEngine):
+    job_id = await generation(runner, engine)
+    engine.hold("cancel")
+    assert (await runner.cancel(job_id, seconds=0.01)).cancel_error == "The engine has not answered yet."
+
+
+async def test_a_cancel_is_repeated_until_confirmed(make: Callable[..., JobRunner], engine: ScriptedEngine):
+    """The engine may be loading a model, deaf to interrupts; its own wait is pause enough."""
+    runner = make(cancel_pause=3600.0)
+    engine.holds_on = 3
+    job_id = await generation(runner, engine)
+    job = await runner.cancel(job_id)
+    assert (job.status, job.error.hint, engine.cancelled) == ("cancelled", "", [job_id] * 4)
+
+
+async def test_a_job_is_cancelling_at_every_step(runner: JobRunner, engine: ScriptedEngine):
+    """Whatever the engine reports meanwhile."""
+    engine.holds_on = 10**9
+    job_id = await generation(runner, engine)
+    await runner.cancel(job_id, seconds=0)
+    engine.preview, engine.position = b"a small image", 3
+    engine.steps(1)
+    async with asyncio.timeout(5):
+        async for job in runner.watch(job_id, seconds=60):
+            if job.progress.preview:
+                break
+    assert (job.progress.describe(), job.progress.step, job.progress.steps) == ("cancelling", None, None)
+    assert (job.progress.queue_position, job.cancel_requested) == (None, True)
+
+
+async def test_an_image_before_the_cancel_is_kept(runner: JobRunner, engine: ScriptedEngine):
+    """It was finished before the cancel took effect."""
+    engine.holds_on = 10**9
+    job_id = await generation(runner, engine)
+    await runner.cancel(job_id, seconds=0)
+    engine.steps(2)
+    job = await ended(runner, job_id)
+    assert (job.status, job.error, job.images[0].path.is_file()) == ("done", None, True)
+
+
+async def test_a_foreign_job_is_not_cancelled(runner: JobRunner, engine: ScriptedEngine):
+    engine.known.add("theirs")
+    with pytest.raises(JobOfAnother) as caught:
+        await runner.cancel("theirs")
+    assert str(caught.value) == (
+        "The job theirs was queued by another client of http://scripted, so it was not cancelled. Cancel it there."
+    )
+    assert (engine.cancelled, (await runner.find("theirs")).cancel_requested) == ([], False)
+
+
+async def test_an_engine_that_cancels_on_its_own(runner: JobRunner, engine: ScriptedEngine):
+    """For instance in its own window."""
+    engine.failure = GenerationCancelled("Interrupted.", hint="Generate again.")
+    job = await done(runner, engine)
+    assert (job.status, job.error.message, job.error.hint) == ("cancelled", "Interrupted.", "Generate again.")
+    assert job.cancel_requested is False
+
+
+# -- while the job is being sent ----------------------------------------------------------------------
+
+
+async def test_a_job_that_arrives_after_the_cancel(runner: JobRunner, engine: ScriptedEngine):
+    """The first request did not find it, so it is cancelled once more."""
+    gate = engine.hold("submit")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("submit")
+    cancelling = asyncio.ensure_future(runner.cancel(job_id))
+    await engine.arrival("cancel")
+    assert engine.stopped == set()
+    gate.set()
     assert (await cancelling).status == "cancelled"
-    assert prompt_id in engine.let_go
+    assert (engine.stopped, engine.followed) == ({job_id}, [job_id])
 
 
-async def test_a_job_is_cancelling_until_it_has_ended(
-    runner: JobRunner, engine: SteeredEngine, monkeypatch: pytest.MonkeyPatch
-):
-    """Also while nothing of it but its withdrawal is left."""
-    engine.sending = anyio.Event()
-    prompt_id = runner.start(REQUEST)
-    await reached_journal(runner, prompt_id)
-    cancel, told_again, go_on = engine.cancel, asyncio.Event(), asyncio.Event()
+async def test_a_job_whose_request_hangs(make: Callable[..., JobRunner], engine: ScriptedEngine):
+    """It is given up after a while, and cancelled again: it may have arrived meanwhile."""
+    runner = make(settle=0.1)
+    engine.hold("submitted")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("submitted")
+    job = await runner.cancel(job_id)
+    assert (job.status, job.ticket, engine.followed) == ("cancelled", None, [])
+    assert (str(job.error), job.error.code) == (f"The job {job_id} was cancelled.", "generation_cancelled")
+    assert (engine.cancelled, engine.stopped) == ([job_id] * 2, {job_id})
 
-    async def cancel_slowly(prompt_id: str) -> bool:
-        if engine.withdrawn:
-            told_again.set()
-            await go_on.wait()
-        return await cancel(prompt_id)
 
-    monkeypatch.setattr(engine, "cancel", cancel_slowly)
-    cancelling = asyncio.ensure_future(runner.cancel(prompt_id))
-    await told_again.wait()
-    assert (await runner.find(prompt_id)).progress.phase == "cancelling"
-    watching = asyncio.ensure_future(ended(runner, prompt_id))
+async def test_a_last_cancel_that_fails(make: Callable[..., JobRunner], engine: ScriptedEngine):
+    """The engine confirmed that it did not have the job, and is away when it is asked once more."""
+    runner = make(settle=0.05)
+    engine.hold("submit")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("submit")
+    cancelling = asyncio.ensure_future(runner.cancel(job_id))
+    await until(lambda: engine.cancelled)
+    engine.refusal = EngineUnreachable("It is off.")
+    job = await cancelling
+    assert (job.status, job.error.hint) == ("cancelled", "The cancel request failed: It is off.")
+    assert engine.cancelled == [job_id] * 2
+
+
+async def test_a_job_is_cancelling_to_its_end(make: Callable[..., JobRunner], engine: ScriptedEngine):
+    """Also while nothing of it but its last cancel request is left."""
+    runner = make(settle=0.05)
+    engine.hold("submit")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("submit")
+    cancelling = asyncio.ensure_future(runner.cancel(job_id))
+    await engine.arrival("cancel")
+    gate = engine.hold("cancel")
+    await until(lambda: len(engine.cancelled) == 2)
+    assert (await runner.find(job_id)).progress.phase == "cancelling"
+    watching = asyncio.ensure_future(ended(runner, job_id))
     await anyio.wait_all_tasks_blocked()
-    go_on.set()
+    gate.set()
     assert [(await cancelling).status, (await watching).status] == ["cancelled", "cancelled"]
 
 
-async def test_nothing_is_kept_of_a_call_that_cancelled(runner: JobRunner, engine: SteeredEngine):
-    prompt_id = await generation(runner, engine)
-    await runner.cancel(prompt_id)
+async def test_a_cancel_that_fails_while_sending(make: Callable[..., JobRunner], engine: ScriptedEngine):
+    """The engine answers neither request: the job ends, and says so."""
+    runner = make(settle=0.05)
+    engine.refusal = EngineUnreachable("It is off.")
+    gate = engine.hold("submit")
+    job_id = runner.start(REQUEST)
+    await engine.arrival("submit")
+    cancelling = asyncio.ensure_future(runner.cancel(job_id))
+    await until(lambda: len(engine.cancelled) > 1)
+    engine.failure = EngineUnreachable("It is off.")
+    gate.set()
+    engine.steps()
+    job = await cancelling
+    assert (job.status, job.error.hint) == ("cancelled", "The cancel request failed: It is off.")
+
+
+async def test_nothing_is_kept_of_a_cancelled_job(runner: JobRunner, engine: ScriptedEngine):
+    """Neither its tasks, which hold the context of the call that began it, nor its preview."""
+    engine.preview = b"a small image"
+    job_id = await generation(runner, engine)
+    job = await runner.cancel(job_id)
     await anyio.wait_all_tasks_blocked()
-    entry = runner._roster[prompt_id]
-    assert (entry.task, entry.withdrawal, entry.at_work) == (None, None, False)
-
-
-async def test_a_cancel_is_verified_until_the_engine_lets_go(runner: JobRunner, engine: SteeredEngine):
-    """It may be loading a model, deaf to interrupts."""
-    engine.holds_on = 3
-    prompt_id = await generation(runner, engine)
-    job = await runner.cancel(prompt_id)
-    assert (job.status, engine.withdrawn) == ("cancelled", [prompt_id] * 4)
-
-
-async def test_a_job_that_is_being_cancelled_says_so_whatever_the_engine_tells(
-    runner: JobRunner, engine: SteeredEngine
-):
-    engine.holds_on = 10**9
-    prompt_id = await generation(runner, engine)
-    await runner.cancel(prompt_id, seconds=0)
-    engine.steps(1)
-    with anyio.fail_after(5):
-        async for job in runner.watch(prompt_id, seconds=60):  # noqa: B007
-            if engine.go.locked():
-                break
-    assert job.progress.describe() == "cancelling"
-
-
-async def test_an_image_that_was_finished_before_the_cancel_took_effect_is_kept(
-    runner: JobRunner, engine: SteeredEngine
-):
-    engine.holds_on = 10**9
-    prompt_id = await generation(runner, engine)
-    await runner.cancel(prompt_id, seconds=0)
-    engine.steps(2)
-    job = await ended(runner, prompt_id)
-    assert job.status == "done"
-    assert job.images[0].path.is_file()
-
-
-async def test_a_job_of_another_client_of_the_engine_is_not_cancelled(runner: JobRunner, engine: SteeredEngine):
-    engine.known.add("theirs")
-    with pytest.raises(JobOfAnother):
-        await runner.cancel("theirs")
-    assert engine.withdrawn == []
+    assert (runner._leases.all_active(), job.progress.preview, job.plan.payload) == ([], None, None)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().endswith(job_id)]

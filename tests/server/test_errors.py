@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from mcp_image_gen_local.app import engine_names
 from mcp_image_gen_local.domain import errors
 from mcp_image_gen_local.domain.errors import ImageGenError
+from mcp_image_gen_local.engine_kit.registry import engine_names
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.engines.others import post
@@ -146,8 +146,8 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
     error = (await caller.generate()).error
     prompt_id = comfyui.prompts[0]["prompt_id"]
     assert error == (
-        f"The job {prompt_id} did not end within 0.8 s and was withdrawn. "
-        "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or ask for fewer steps or a smaller image."
+        f"The job {prompt_id} did not end within 0.8 s and was cancelled. "
+        "Raise IMAGE_GEN_JOB_TIMEOUT_SECONDS, or use fewer steps or a smaller image."
     )
     assert set(comfyui.interrupted) == {prompt_id}
     assert comfyui.queue_remaining == 0
@@ -161,16 +161,16 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
     [
         ({"width": 15}, "width=15 is out of range 16..4096. Sizes are pixels; 1024 suits most models."),
         ({"height": 4097}, "height=4097 is out of range 16..4096. Sizes are pixels; 1024 suits most models."),
-        ({"steps": 0}, "steps=0 is out of range 1..200. FLUX.1-schnell wants 4, most other models 20 to 30."),
-        ({"seed": -1}, "seed=-1 is out of range 0..18446744073709551615. Leave seed out to generate a random one."),
-        ({"seed": 2**64}, f"seed={2**64} is out of range 0..{2**64 - 1}. Leave seed out to generate a random one."),
+        ({"steps": 0}, "steps=0 is out of range 1..200. FLUX.1-schnell needs 4, most other models 20 to 30."),
+        ({"seed": -1}, "seed=-1 is out of range 0..18446744073709551615. Leave seed out for a random one."),
+        ({"seed": 2**64}, f"seed={2**64} is out of range 0..{2**64 - 1}. Leave seed out for a random one."),
         ({"cfg": -0.5}, "cfg=-0.5 is out of range 0..100. "
-                        "Distilled models such as FLUX.1-schnell want 1, others 4 to 8."),
+                        "Distilled models such as FLUX.1-schnell need 1, others 4 to 8."),
         ({"batch_size": 17}, "batch_size=17 is out of range 1..16. Call again with other seeds for more images."),
         ({"prompt": " \n"}, "The prompt is empty. Say what to generate, e.g. 'a lighthouse at dusk'."),
-        ({"prompt": "x" * 20_001}, "prompt has 20001 characters; at most 20000 are taken. "
+        ({"prompt": "x" * 20_001}, "prompt has 20001 characters; the limit is 20000. "
                                    "Shorten it: models read a few hundred words at most."),
-        ({"negative_prompt": "x" * 20_001}, "negative_prompt has 20001 characters; at most 20000 are taken. "
+        ({"negative_prompt": "x" * 20_001}, "negative_prompt has 20001 characters; the limit is 20000. "
                                             "Shorten it: models read a few hundred words at most."),
         ({"prompt_": "typo"}, "generate_image: prompt_ is not an argument of this tool. "
                               "Correct the arguments and call again."),
@@ -255,7 +255,7 @@ async def test_a_full_disk_leaves_the_image_at_comfyui_and_it_is_saved_once_ther
 async def test_an_unknown_engine_is_answered_with_the_known_ones(connect):
     caller = await connect(IMAGE_GEN_ENGINE="comfy")
     assert (await caller.generate()).error == (
-        f"IMAGE_GEN_ENGINE='comfy' is no engine. Use one of: {', '.join(engine_names())}."
+        f"IMAGE_GEN_ENGINE='comfy' is not an engine. Use one of: {', '.join(engine_names())}."
     )
     assert "comfyui" in engine_names()
 

@@ -21,7 +21,7 @@ async def test_a_call_returns_the_image_its_path_and_its_seed(caller: Caller, tm
     answer = await caller.generate("a lighthouse at dusk", seed=42)
     facts = answer.facts
     assert list(facts) == [
-        "status", "prompt_id", "path", "seed", "width", "height", "model", "engine", "seconds",
+        "status", "path", "seed", "width", "height", "model", "engine", "seconds", "prompt_id",
     ]  # fmt: skip
     assert (facts["status"], facts["seed"], facts["width"], facts["height"]) == ("done", 42, 64, 64)
     assert facts["engine"] == "comfyui"
@@ -64,7 +64,7 @@ async def test_every_image_of_a_batch_is_saved_shown_and_told(caller: Caller):
     answer = await caller.generate(batch_size=3, seed=9)
     paths = [Path(image["path"]) for image in answer.facts["images"]]
     assert len({path.read_bytes() for path in paths}) == 3
-    assert all(image["seed"] == 9 for image in answer.facts["images"])
+    assert [image["seed"] for image in answer.facts["images"]] == [9, 10, 11]
     assert len(answer.images) == len(answer.links) == 3
     assert answer.facts["path"] == str(paths[0])
 
@@ -153,6 +153,6 @@ async def test_the_saved_file_tells_how_it_was_generated_and_the_preview_does_no
 
 async def test_half_a_character_in_the_prompt_is_refused(caller: Caller, comfyui: ComfyUIServer):
     """As a file name of another encoding brings it; JSON could not carry it to ComfyUI."""
-    with pytest.raises(InvalidRequest, match="half a character"):
+    with pytest.raises(InvalidRequest, match="unpaired surrogate"):
         caller.app.runner.start(GenerationRequest(prompt="caf\udce9"))
     assert comfyui.prompts == []

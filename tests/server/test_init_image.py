@@ -63,7 +63,7 @@ async def test_it_is_scaled_to_the_model_s_pixels_in_its_own_shape(
 async def test_a_batch_begins_with_the_same_image(caller: Caller, comfyui: ComfyUIServer, start: str):
     answer = await caller.generate(init_image=start, batch_size=2)
     assert len(answer.images) == 2
-    assert inputs_of(comfyui, "RepeatLatentBatch")["amount"] == 2
+    assert inputs_of(comfyui, "RepeatLatentBatch")["amount"] == 1  # each image has a sampler of its own
 
 
 async def test_the_same_image_twice_is_one_upload(caller: Caller, comfyui: ComfyUIServer, start: str):
@@ -81,4 +81,4 @@ async def test_what_is_no_image_is_refused_before_it_is_sent(caller: Caller, com
 
 
 async def test_denoise_alone_is_refused(caller: Caller):
-    assert (await caller.generate(denoise=0.5)).error.startswith("denoise=0.5 means nothing without init_image.")
+    assert (await caller.generate(denoise=0.5)).error.startswith("denoise requires init_image.")

@@ -74,7 +74,7 @@ async def test_calls_beyond_the_limit_are_refused_and_the_others_generate(connec
     await comfyui.until(lambda server: server.queue_remaining == 3)
     error = (await caller.generate(seed=9)).error
     assert error == (
-        "3 jobs run or wait already; IMAGE_GEN_MAX_QUEUE allows 3. "
+        "3 jobs are queued or running; IMAGE_GEN_MAX_QUEUE allows 3. "
         "Wait until one has ended, then call again. Nothing was queued."
     )
     comfyui.release("step:1")
@@ -89,7 +89,7 @@ async def test_jobs_of_other_clients_of_comfyui_count_too(connect, comfyui: Comf
     comfyui.hold("step:1")
     for seed in range(2):
         await submit(comfyui, graph(seed=seed))
-    assert (await caller.generate()).error.startswith("2 jobs run or wait already")
+    assert (await caller.generate()).error.startswith("2 jobs are queued or running")
     assert comfyui.prompts[2:] == []
     comfyui.release("step:1")
 

@@ -76,7 +76,7 @@ async def test_two_templates_and_the_list_of_jobs_are_offered(caller: Caller):
 async def test_listing_makes_no_runner_and_opens_no_journal(caller: Caller, comfyui: ComfyUIServer):
     await caller.client.list_resources()
     await caller.client.list_resource_templates()
-    assert set(vars(caller.app)) == {"settings", "interrupted"}
+    assert set(vars(caller.app)) == {"settings", "engine_settings", "interrupted"}
     assert comfyui.requests == []
 
 
@@ -188,7 +188,7 @@ async def test_a_file_that_goes_while_it_is_read_is_told(caller: Caller):
 @pytest.mark.parametrize("uri", [f"image://{NOBODYS}/0", f"job://{NOBODYS}"])
 async def test_an_unknown_id_is_told(caller: Caller, comfyui: ComfyUIServer, uri: str):
     assert await error_of(caller, uri) == (
-        f"No job {NOBODYS!r} is known here or at {comfyui.url}. "
+        f"Unknown prompt_id {NOBODYS!r}: not found in this server's history or at {comfyui.url}. "
         "Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again."
     )
 
@@ -225,7 +225,7 @@ async def test_a_finished_job_tells_what_its_status_tells_and_what_was_asked(cal
     created = datetime.fromisoformat(told.pop("created"))
     assert created.utcoffset() is not None
     assert before <= created <= datetime.now().astimezone()
-    assert told.pop("asked") == {"prompt": "a fox", "seed": 3, "width": 100, "height": 64, "batch_size": 1}
+    assert told.pop("request") == {"prompt": "a fox", "seed": 3, "width": 100, "height": 64, "batch_size": 1}
     (note,) = told.pop("notes")
     assert note.startswith("100x64 was rounded to ")
     assert told == facts
@@ -259,7 +259,7 @@ async def test_a_failed_job_tells_its_error_and_is_no_error_itself(caller: Calle
     comfyui.fail("out_of_memory")
     await caller.generate("a fox")
     told = await read_json(caller, f"job://{comfyui.prompts[0]['prompt_id']}")
-    assert (told["status"], told["error"]["code"], told["asked"]["prompt"]) == ("failed", "out_of_memory", "a fox")
+    assert (told["status"], told["error"]["code"], told["request"]["prompt"]) == ("failed", "out_of_memory", "a fox")
 
 
 async def test_a_job_of_an_earlier_server_still_tells_what_was_asked(connect, comfyui: ComfyUIServer):
@@ -267,14 +267,14 @@ async def test_a_job_of_an_earlier_server_still_tells_what_was_asked(connect, co
     await anyio.to_thread.run_sync(comfyui.stop)
     told = await read_json(await successor(connect), f"job://{facts['prompt_id']}")
     assert {name: told[name] for name in facts} == {**facts, "seconds": pytest.approx(facts["seconds"], abs=0.02)}
-    assert told["asked"]["prompt"] == "a fox"
+    assert told["request"]["prompt"] == "a fox"
 
 
 async def test_a_job_of_another_client_tells_nothing_of_what_was_asked(caller: Caller, comfyui: ComfyUIServer):
     theirs = await generate(comfyui, graph(seed=11))
     await caller.call("get_generation_status", prompt_id=theirs)
     told = await read_json(caller, f"job://{theirs}")
-    assert (told["status"], told["seed"], told["asked"]) == ("done", 11, None)
+    assert (told["status"], told["seed"], told["request"]) == ("done", 11, None)
 
 
 # -- jobs://recent ------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ async def test_recent_jobs_are_read_from_the_journal_alone(connect, comfyui: Com
     later = await successor(connect)
     assert len(await read_json(later, "jobs://recent")) == 1
     assert comfyui.requests == []
-    assert set(vars(later.app)) == {"settings", "interrupted", "journal"}
+    assert set(vars(later.app)) == {"settings", "engine_settings", "interrupted", "jobs"}
 
 
 async def test_before_the_first_job_the_list_is_empty(caller: Caller):
@@ -332,4 +332,4 @@ async def test_a_journal_that_cannot_be_used_is_told(connect, tmp_path: Path):
     (tmp_path / "file").touch()
     caller = await connect(IMAGE_GEN_STATE_DIR=tmp_path / "file")
     error = await error_of(caller, "jobs://recent")
-    assert error.startswith(f"The job journal {tmp_path / 'file' / 'jobs.sqlite3'} cannot be used (")
+    assert error.startswith(f"Job history is unavailable ({tmp_path / 'file' / 'jobs.sqlite3'}: ")

@@ -1,16 +1,16 @@
 """A client that is gone leaves its job running, and its image is not lost; one that cancels takes its job back."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcp_image_gen_local import app as composition
 from mcp_image_gen_local.engines.comfyui import client
-from mcp_image_gen_local.jobs import withdrawal
-from mcp_image_gen_local.server import tools
 from tests.comfyui_server import ComfyUIServer
-from tests.conftest import Caller
+from tests.conftest import SHORT, Caller
 
 
 async def begin(caller: Caller, comfyui: ComfyUIServer, point: str) -> str:
@@ -126,9 +126,9 @@ async def test_the_tool_cancels_a_job_and_no_other(connect, comfyui: ComfyUIServ
 async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, cancel=0.1))
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "loading")
-    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
     answer = await caller.call("cancel_generation", prompt_id=prompt_id)
     assert (answer.facts["status"], answer.facts["progress"]) == ("running", "cancelling")
     told = await caller.call("get_generation_status", prompt_id=prompt_id)
@@ -145,15 +145,15 @@ async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_gene
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, by: str
 ):
     """It is sent after ComfyUI was found not to have it."""
-    monkeypatch.setattr(withdrawal, "SETTLE_SECONDS", 5)
+    monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, settle=5))
     comfyui.fail("stalled", paths=("/ws",))
     comfyui.hold("step:2")
     caller = await connect()
     call = asyncio.ensure_future(caller.generate())
     async with asyncio.timeout(5):
-        while not (jobs := await caller.app.journal.recent(1)) or not jobs[0].plan:
+        while not (jobs := await caller.app.jobs.recent(1)) or not jobs[0].plan:
             await asyncio.sleep(0.001)
-    prompt_id = jobs[0].prompt_id
+    prompt_id = jobs[0].job_id
     if by == "the tool":
         answer = await caller.call("cancel_generation", prompt_id=prompt_id)
         assert answer.facts["status"] == "cancelled"
@@ -183,9 +183,9 @@ async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrup
 ):
     """Before 0.3.57 `/interrupt` does not look at the prompt_id."""
     comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
+    monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, cancel=0.1))
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "step:1")
-    monkeypatch.setattr(tools, "CANCEL_SECONDS", 0.1)
     async with asyncio.timeout(10):
         while "too old" not in (answer := await caller.call("cancel_generation", prompt_id=prompt_id)).story:
             pass

@@ -19,7 +19,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def from_engine(image: Image.Image | bytes, kind: str = "PNG", **options: Any) -> EngineImage:
     """Return the image as an engine hands it over."""
     data = image if isinstance(image, bytes) else encoded(image, kind, **options)
-    return EngineImage(data=data, source="http://comfyui/view?filename=x.png")
+    return EngineImage(data=data, source="http://comfyui/view?filename=x.png", seed=1)
 
 
 @lru_cache

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def listing(store: ImageStore) -> list[str]:
 
 
 def test_the_name_is_the_time_and_the_seed(store: ImageStore):
-    saved = store.save(from_engine(gradient(32, 16)), seed=2**64 - 1, provenance={})
+    saved = store.save(replace(from_engine(gradient(32, 16)), seed=2**64 - 1), provenance={})
     assert NAME.fullmatch(saved.path.name)
     assert saved.path.name.endswith(f"_{2**64 - 1}.png")
     assert saved.path.is_absolute()
@@ -39,34 +40,34 @@ def test_the_name_is_the_time_and_the_seed(store: ImageStore):
 
 
 def test_names_are_legal_on_windows(store: ImageStore):
-    name = store.save(from_engine(gradient(8, 8)), seed=None, provenance={}).path.name
+    name = store.save(replace(from_engine(gradient(8, 8)), seed=None), provenance={}).path.name
     assert name.endswith("_random.png")
     assert not set('<>:"/\\|?*') & set(name)
 
 
 def test_names_sort_in_the_order_of_saving(store: ImageStore):
-    saved = [store.save(from_engine(gradient(8, 8)), seed=5, provenance={"n": n}).path.name for n in range(30)]
+    saved = [store.save(from_engine(gradient(8, 8)), provenance={"n": n}).path.name for n in range(30)]
     assert saved == sorted(saved)
     assert listing(store) == saved
 
 
 def test_the_same_image_of_the_same_stamp_is_one_file_however_often_it_is_saved(store: ImageStore):
     """Two processes, or one and its successor, may finish the same job."""
-    saved = {store.save(from_engine(gradient(8, 8)), seed=5, provenance={"a": 1}, stamp=1_000).path for _ in range(3)}
+    saved = {store.save(from_engine(gradient(8, 8)), provenance={"a": 1}, filename_ms=1_000).path for _ in range(3)}
     assert listing(store) == [path.name for path in saved]
-    other = store.save(from_engine(gradient(8, 8)), seed=5, provenance={"a": 2}, stamp=1_000).path
-    assert other.name.endswith("-001_5.png")
+    other = store.save(from_engine(gradient(8, 8)), provenance={"a": 2}, filename_ms=1_000).path
+    assert other.name.endswith("-001_1.png")
 
 
 def test_a_file_system_without_hard_links_takes_images_too(store: ImageStore, monkeypatch):
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
-    first, second = (store.save(from_engine(gradient(8, 8)), seed=5, provenance={"n": n}, stamp=1_000) for n in (1, 2))
+    first, second = (store.save(from_engine(gradient(8, 8)), provenance={"n": n}, filename_ms=1_000) for n in (1, 2))
     assert listing(store) == [first.path.name, second.path.name]
 
 
 def test_the_metadata_tells_how_it_was_generated(store: ImageStore):
     provenance = {"prompt": "été 雪", "seed": 1, "path": Path("x")}
-    saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance=provenance)
+    saved = store.save(from_engine(gradient(8, 8)), provenance=provenance)
     with Image.open(saved.path) as image:
         told = json.loads(image.text["mcp-image-gen"])
         assert image.tobytes() == gradient(8, 8).tobytes()
@@ -77,7 +78,7 @@ def test_the_metadata_tells_how_it_was_generated(store: ImageStore):
 def test_an_image_keeps_its_own_format(store: ImageStore, kind: str, ending: str):
     """Only PNG carries our metadata; the others are written as they came."""
     image = from_engine(gradient(32, 16), kind)
-    saved = store.save(image, seed=1, provenance={"prompt": "x"})
+    saved = store.save(image, provenance={"prompt": "x"})
     assert saved.path.suffix == f".{ending}"
     assert saved.mime_type == f"image/{kind.lower()}"
     assert (saved.path.read_bytes() == image.data) == (kind != "PNG")
@@ -97,7 +98,7 @@ def test_an_image_keeps_its_own_format(store: ImageStore, kind: str, ending: str
 )
 def test_what_is_no_whole_image_is_refused_and_leaves_nothing(store: ImageStore, data: bytes):
     with pytest.raises(GenerationFailed) as caught:
-        store.save(EngineImage(data=data, source="http://comfyui/view"), seed=1, provenance={})
+        store.save(EngineImage(data=data, source="http://comfyui/view", seed=1), provenance={})
     assert f"({len(data)} bytes)" in caught.value.message
     assert "http://comfyui/view" in caught.value.hint
     assert not store.folder.exists()
@@ -107,7 +108,7 @@ def test_what_is_no_whole_image_is_refused_and_leaves_nothing(store: ImageStore,
 @pytest.mark.parametrize("colour", ["black", "white"])
 def test_an_image_of_one_colour_is_told(store: ImageStore, colour: str, mode: str):
     image = Image.new("RGB", (256, 128), colour).convert(mode)
-    assert store.save(from_engine(image), seed=1, provenance={}).uniform
+    assert store.save(from_engine(image), provenance={}).uniform
 
 
 def test_an_image_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_it(store: ImageStore):
@@ -115,14 +116,14 @@ def test_an_image_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_i
 
     notes = PngInfo()
     notes.add_text("workflow", "x" * 50_000)
-    assert store.save(from_engine(Image.new("RGB", (64, 64)), pnginfo=notes), seed=1, provenance={}).uniform
+    assert store.save(from_engine(Image.new("RGB", (64, 64)), pnginfo=notes), provenance={}).uniform
 
 
 @pytest.mark.parametrize("channel", range(3))
 def test_one_pixel_of_another_colour_is_enough_not_to_be_uniform(store: ImageStore, channel: int):
     image = Image.new("RGB", (256, 128))
     image.putpixel((255, 127), tuple(int(n == channel) for n in range(3)))
-    assert not store.save(from_engine(image), seed=1, provenance={}).uniform
+    assert not store.save(from_engine(image), provenance={}).uniform
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -135,7 +136,7 @@ def failing(code: int) -> Callable[..., Any]:
 def test_a_rename_that_fails_leaves_neither_file_nor_part(store: ImageStore, monkeypatch):
     monkeypatch.setattr(images, "_name_file", failing(errno.EIO))
     with pytest.raises(OutputNotWritable):
-        store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+        store.save(from_engine(gradient(8, 8)), provenance={})
     assert listing(store) == []
 
 
@@ -148,7 +149,7 @@ def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, mega
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(OutputNotWritable):
-            store.save(image, seed=1, provenance={})
+            store.save(image, provenance={})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert listing(store) == []
@@ -157,7 +158,7 @@ def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, mega
 def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, monkeypatch):
     monkeypatch.setattr(images, "_name_file", failing(errno.ENOSPC))
     with pytest.raises(OutputNotWritable) as caught:
-        store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+        store.save(from_engine(gradient(8, 8)), provenance={})
     assert caught.value.code == "output_not_writable"
     assert caught.value.message == (
         f"The disk is full: {store.folder}. The image is not lost: it stays at http://comfyui/view?filename=x.png"
@@ -170,7 +171,7 @@ def test_no_part_of_an_image_is_ever_visible_under_its_name(store: ImageStore, m
     seen: list[list[str]] = []
     link = os.link
     monkeypatch.setattr(os, "link", lambda *paths: (seen.append(listing(store)), link(*paths)))
-    saved = store.save(from_engine(gradient(8, 8)), seed=1, provenance={})
+    saved = store.save(from_engine(gradient(8, 8)), provenance={})
     assert [[name[0] + name[33:] for name in names] for names in seen] == [["..part"]]
     assert listing(store) == [saved.path.name]
 
@@ -179,7 +180,7 @@ def test_a_folder_in_the_place_of_a_file_is_not_writable(tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
         store = ImageStore(folder)
-        for action in (store.check, lambda s=store: s.save(from_engine(gradient(8, 8)), seed=1, provenance={})):
+        for action in (store.check, lambda s=store: s.save(from_engine(gradient(8, 8)), provenance={})):
             with pytest.raises(OutputNotWritable, match="set IMAGE_OUTPUT_DIR to another folder"):
                 action()
         described = store.describe()
@@ -213,7 +214,7 @@ def test_a_missing_folder_is_described_as_one_that_can_be_made(store: ImageStore
 
 
 def test_describing_counts_images_and_nothing_else(store: ImageStore):
-    saved = [store.save(from_engine(gradient(8, 8), kind), seed=1, provenance={}) for kind in ("PNG", "JPEG")]
+    saved = [store.save(from_engine(gradient(8, 8), kind), provenance={}) for kind in ("PNG", "JPEG")]
     (store.folder / "notes.txt").write_text("no image")
     (store.folder / ".20260101-000000-000_1.png.part").write_bytes(b"unfinished")
     (store.folder / "older.PNG").write_bytes(b"1234")

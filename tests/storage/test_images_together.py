@@ -22,7 +22,7 @@ store, image = ImageStore(Path(sys.argv[1])), from_engine(gradient(8, 8))
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[2])):
-    print(store.save(image, seed=1, provenance={"writer": sys.argv[3], "number": number}).path)
+    print(store.save(image, provenance={"writer": sys.argv[3], "number": number}).path)
 """
 
 
@@ -42,7 +42,7 @@ def whole(path: Path) -> bool:
 @pytest.mark.usefixtures("stopped")
 def test_images_of_one_millisecond_get_the_next_ones(tmp_path: Path):
     store = ImageStore(tmp_path)
-    saved = [store.save(from_engine(gradient(8, 8)), seed=1, provenance={"n": n}).path for n in range(4)]
+    saved = [store.save(from_engine(gradient(8, 8)), provenance={"n": n}).path for n in range(4)]
     assert saved == sorted(saved)
     times = [path.name.removesuffix("_1.png").rsplit("-", 1) for path in saved]
     assert [milliseconds for _, milliseconds in times] == ["998", "999", "000", "001"]
@@ -52,7 +52,7 @@ def test_images_of_one_millisecond_get_the_next_ones(tmp_path: Path):
 def test_threads_in_the_same_millisecond_never_share_a_name(tmp_path: Path):
     store, image = ImageStore(tmp_path), from_engine(gradient(8, 8))
     with ThreadPoolExecutor(16) as pool:
-        saved = list(pool.map(lambda n: store.save(image, seed=1, provenance={"number": n}).path, range(120)))
+        saved = list(pool.map(lambda n: store.save(image, provenance={"number": n}).path, range(120)))
     assert len(set(saved)) == 120
     assert sorted(tmp_path.iterdir()) == sorted(saved)
     assert all(map(whole, saved))
@@ -61,9 +61,9 @@ def test_threads_in_the_same_millisecond_never_share_a_name(tmp_path: Path):
 @pytest.mark.usefixtures("stopped")
 def test_an_older_image_of_that_name_stays_as_it_is(tmp_path: Path):
     store = ImageStore(tmp_path)
-    first = store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path
+    first = store.save(from_engine(gradient(8, 8)), provenance={}).path
     first.write_bytes(b"the user's own")
-    second = store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path
+    second = store.save(from_engine(gradient(8, 8)), provenance={}).path
     assert second != first
     assert first.read_bytes() == b"the user's own"
 
@@ -71,10 +71,10 @@ def test_an_older_image_of_that_name_stays_as_it_is(tmp_path: Path):
 @pytest.mark.usefixtures("stopped")
 def test_a_part_that_a_killed_process_left_does_not_stop_the_next(tmp_path: Path):
     store = ImageStore(tmp_path)
-    first = store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path
+    first = store.save(from_engine(gradient(8, 8)), provenance={}).path
     left = first.with_name(f".{first.name}.part")
     first.rename(left)
-    assert store.save(from_engine(gradient(8, 8)), seed=1, provenance={}).path.is_file()
+    assert store.save(from_engine(gradient(8, 8)), provenance={}).path.is_file()
     assert left.exists()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App as CommandLine
 from cyclopts import Parameter
@@ -16,11 +16,15 @@ from mcp_image_gen_local.cli.doctor import examine
 from mcp_image_gen_local.cli.frame import FAILED, Common, guarded, report, run
 from mcp_image_gen_local.cli.jobs import list_jobs
 from mcp_image_gen_local.cli.jobs import prune as prune_images
+from mcp_image_gen_local.cli.options import with_request_options
 from mcp_image_gen_local.cli.serving import serve_http, serve_stdio
+from mcp_image_gen_local.domain.image import ImageRef
 from mcp_image_gen_local.domain.job import JobStatus
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.settings import load_settings
-from mcp_image_gen_local.storage.inputs import read_input
+from mcp_image_gen_local.storage.inputs import refer_to
+
+COMMAND, LEASE_SECONDS = "generate --output", 5.0  #: who stores the new paths of moved files
 
 app = CommandLine(
     name="mcp-image-gen",
@@ -60,97 +64,54 @@ def serve(*, http: bool = False, host: str = "127.0.0.1", port: int = 8765) -> i
     return guarded(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
 
 
-@app.command
-def generate(  # the field's words, all but one optional
-    prompt: str,
+def generate(
     *,
-    negative_prompt: str = "",
-    width: int | None = None,
-    height: int | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    cfg: float | None = None,
-    model: str | None = None,
-    batch_size: int = 1,
-    sampler: str | None = None,
-    scheduler: str | None = None,
-    init_image: Path | None = None,
-    denoise: float | None = None,
-    output: Annotated[Path | None, Parameter(name=["-o", "--output"])] = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    output: Annotated[
+        Path | None,
+        Parameter(
+            name=["-o", "--output"], help="File to write instead of a new one in the output folder; ends in .png."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, Parameter(negative="", help="Let --output replace a file that exists.")] = False,
     common: Common | None = None,
+    **arguments: Any,
 ) -> int:
-    """Generate an image and print the path of its file.
-
-    Parameters
-    ----------
-    prompt
-        What to generate.
-    negative_prompt
-        What to avoid; no effect on models with cfg 1.
-    width
-        Pixels, 16 to 4096; default by model.
-    height
-        Pixels, 16 to 4096; default by model.
-    steps
-        Sampling steps; default by model, 4 for FLUX.1-schnell.
-    seed
-        The same seed and settings generate the same image; default random.
-    cfg
-        Classifier-free guidance scale; default by model.
-    model
-        Family or file name, as `mcp-image-gen models` lists them.
-    batch_size
-        Images to generate, 1 to 16.
-    sampler
-        Sampler, e.g. euler.
-    scheduler
-        Scheduler, e.g. simple.
-    init_image
-        Image file to begin with.
-    denoise
-        0 keeps init_image, 1 ignores it.
-    output
-        File to write instead of a new one in the output folder; ends in .png.
-    overwrite
-        Let --output replace a file that exists.
-    """
+    """Generate an image and print the path of its file."""
     common = common or Common()
 
     async def run_request(opened: App) -> int:
         if output:
-            show.check_target(output, batch_size, overwrite=overwrite)
-        request = GenerationRequest(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            width=width,
-            height=height,
-            steps=steps,
-            seed=seed,
-            cfg=cfg,
-            model=model,
-            batch_size=batch_size,
-            sampler=sampler,
-            scheduler=scheduler,
-            init_image=read_input(init_image) if init_image else None,
-            denoise=denoise,
-        )
-        prompt_id = opened.runner.start(request)
-        try:
-            job = await show.follow(opened.runner, prompt_id, seconds=opened.settings.job_timeout_seconds + 60)
-        except asyncio.CancelledError:
-            print("Cancelled: taking the job back ...", file=sys.stderr)
-            await opened.runner.cancel(prompt_id)
-            raise
+            show.check_target(output, arguments.get("batch_size", 1), overwrite=overwrite)
+        request = await opened.request_of(arguments, _refer)
+        with show.ProgressBar() as bar:
+            job = await opened.generate(
+                request,
+                wait=opened.settings.job_timeout_seconds + 60,
+                on_progress=bar.update,
+                cancels=_say_cancelled,
+            )
         if job.error:
             show.notes(job)
             raise job.error.anew()
         if output:
             job = show.move(job, output)
-            await opened.journal.update(job)  # where the image lies now
+            if await opened.jobs.claim(job.job_id, owner=COMMAND, seconds=LEASE_SECONDS):
+                await opened.jobs.update(job, owner=COMMAND)  # its files have new paths
         return report(job, as_json=common.json)
 
-    return run(common, run_request, tells_of_journal=True)
+    return run(common, run_request, reports_store=True)
+
+
+app.command(with_request_options(generate, GenerationRequest))
+
+
+async def _refer(path: Path) -> ImageRef:
+    return await asyncio.to_thread(refer_to, path)
+
+
+async def _say_cancelled() -> bool:
+    print("Cancelling the job ...", file=sys.stderr)
+    return True
 
 
 @app.command
@@ -166,7 +127,9 @@ def status(prompt_id: str, *, common: Common | None = None) -> int:
 
     async def look(opened: App) -> int:
         await opened.runner.find(prompt_id)
-        job = await show.follow(opened.runner, prompt_id, seconds=opened.settings.wait_seconds)
+        with show.ProgressBar() as bar:
+            async for job in opened.runner.watch(prompt_id, seconds=opened.settings.wait_seconds, heartbeat=1.0):
+                await bar.update(job)
         return report(job, as_json=common.json)
 
     return run(common, look)
@@ -183,16 +146,16 @@ def cancel(prompt_id: str, *, common: Common | None = None) -> int:
     """
     common = common or Common()
 
-    async def withdraw(opened: App) -> int:
+    async def cancel_job(opened: App) -> int:
         job = await opened.runner.cancel(prompt_id)
         report(job, as_json=common.json)
         if not common.json and job.status is JobStatus.DONE:
             show.talk.print("Not cancelled: the job was done before.")
         elif not common.json and not job.status.is_final:
-            show.talk.print(f"Not cancelled yet: {show.escape(job.untold) or 'the engine has not let go of it.'}")
+            show.talk.print(f"Not cancelled yet: {show.escape(job.cancel_error) or 'the engine has not confirmed it.'}")
         return 0 if job.status is JobStatus.CANCELLED else FAILED
 
-    return run(common, withdraw)
+    return run(common, cancel_job)
 
 
 jobs_app = CommandLine(name="jobs", help="List what was generated; `jobs prune` makes room.", help_format="plaintext")
@@ -222,7 +185,7 @@ def jobs(
     return run(
         common,
         lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json),
-        tells_of_journal=True,
+        reports_store=True,
     )
 
 
@@ -251,7 +214,7 @@ def prune(
         lambda opened: prune_images(
             opened, keep_days=keep_days, max_bytes=max_bytes, dry_run=dry_run, as_json=common.json
         ),
-        tells_of_journal=True,
+        reports_store=True,
     )
 
 
@@ -285,4 +248,4 @@ def doctor(*, common: Common | None = None) -> int:
                 print(finding)
         return 0 if all(finding.ok for finding in findings) else FAILED
 
-    return run(common, check, tells_of_journal=True)
+    return run(common, check, reports_store=True)

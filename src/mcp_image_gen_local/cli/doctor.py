@@ -65,6 +65,6 @@ async def _folder(app: App) -> Finding:
 
 
 async def _journal(app: App) -> Finding:
-    await app.journal.touch([])  # a write that changes nothing
-    problem = app.journal.take_warning()
-    return Finding(subject="journal", ok=not problem, text=problem or str(app.journal.path))
+    await app.jobs.forget([])  # a write that changes nothing
+    problem = app.jobs.take_warning()
+    return Finding(subject="journal", ok=not problem, text=problem or str(app.jobs.path))

@@ -26,8 +26,9 @@ from mcp_image_gen_local.domain.errors import (
     SettingsInvalid,
 )
 from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.engine_kit.registry import find_engine
 from mcp_image_gen_local.settings import load_settings
-from mcp_image_gen_local.storage import journal
+from mcp_image_gen_local.storage import sqlite_file
 
 FAILED, BAD_USAGE, NO_ENGINE, INTERRUPTED = 1, 2, 3, 130  #: exit codes
 EXIT_CODES: dict[type[ImageGenError], int] = {
@@ -42,44 +43,42 @@ EXIT_CODES: dict[type[ImageGenError], int] = {
 class Common:
     """What every command takes; each wins over its environment variable."""
 
-    engine: Annotated[str | None, Parameter(help="Engine that generates (IMAGE_GEN_ENGINE).")] = None
-    url: Annotated[str | None, Parameter(help="Where ComfyUI answers (COMFYUI_URL).")] = None
+    engine: Annotated[str | None, Parameter(help="Engine to use (IMAGE_GEN_ENGINE).")] = None
+    url: Annotated[str | None, Parameter(help="Address of the engine; COMFYUI_URL for ComfyUI.")] = None
     output_dir: Annotated[Path | None, Parameter(help="Folder for images (IMAGE_OUTPUT_DIR).")] = None
     json: Annotated[bool, Parameter(help="Print JSON, also for errors.", negative="")] = False
 
     def open(self) -> App:
         """Return the app for these settings."""
+        settings = load_settings(IMAGE_GEN_ENGINE=self.engine, IMAGE_OUTPUT_DIR=self.output_dir)
+        if self.url is None:
+            return App(settings)
+        variable = find_engine(settings.engine).url_variable
+        if not variable:
+            raise InvalidRequest(f"The engine {settings.engine} has no address.", hint="Leave --url out.")
         return App(
-            load_settings(
-                IMAGE_GEN_ENGINE=self.engine,
-                COMFYUI_URL=self.url,
-                IMAGE_OUTPUT_DIR=self.output_dir,
-            )
+            load_settings(**{"IMAGE_GEN_ENGINE": self.engine, "IMAGE_OUTPUT_DIR": self.output_dir, variable: self.url})
         )
 
 
-def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, tells_of_journal: bool = False) -> int:
+def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, reports_store: bool = False) -> int:
     """Open the app, do the work, close it; errors become a line on stderr and an exit code.
 
-    `tells_of_journal` is for work that says itself when the journal cannot be used: the log then does not.
+    `reports_store` is for work that reports an unusable job store itself: the log then does not.
     """
 
     async def session() -> int:
         opened = common.open()
-        journal_log = logging.getLogger(journal.__name__)
-        if tells_of_journal:
-            journal_log.addFilter(_is_of_another_matter)
+        store_log = logging.getLogger(sqlite_file.__name__)
+        if reports_store:
+            store_log.setLevel(logging.ERROR)
         try:
             return await work(opened)
         finally:
             await opened.aclose()
-            journal_log.removeFilter(_is_of_another_matter)
+            store_log.setLevel(logging.NOTSET)
 
     return guarded(lambda: asyncio.run(session()), as_json=common.json)
-
-
-def _is_of_another_matter(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("The job journal")
 
 
 def guarded(work: Callable[[], int], *, as_json: bool) -> int:

@@ -13,7 +13,7 @@ from mcp_image_gen_local.cli.show import escape, talk
 from mcp_image_gen_local.domain.errors import InvalidRequest, JournalUnusable, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.storage.housekeeping import DAY, Leftover, Swept, leftovers, sweep
-from mcp_image_gen_local.storage.journal import Journal
+from mcp_image_gen_local.storage.job_store import JobStore
 
 RUNNING = (JobStatus.QUEUED, JobStatus.RUNNING)
 FAILED = (JobStatus.FAILED, JobStatus.LOST, JobStatus.CANCELLED)
@@ -31,15 +31,15 @@ async def list_jobs(app: App, *, running: bool, failed: bool, limit: int, as_jso
         raise InvalidRequest("--running and --failed exclude each other.", hint="Give one of them, or neither.")
     if limit < 1:
         raise InvalidRequest(f"--limit {limit} is no number of jobs.", hint="Give 1 or more.")
-    jobs = await app.journal.recent(min(limit, ALL), RUNNING if running else FAILED if failed else ())
-    if app.journal.problem:
-        raise JournalUnusable(app.journal.problem)
+    jobs = await app.jobs.recent(min(limit, ALL), RUNNING if running else FAILED if failed else ())
+    if app.jobs.problem:
+        raise JournalUnusable(app.jobs.problem)
     if as_json:
         print(json.dumps([_facts(job) for job in jobs]))
     elif jobs:
         _print_table([("PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "IMAGE"), *map(_row, jobs)])
     else:
-        talk.print(f"No jobs in {escape(str(app.journal.path))}.")
+        talk.print(f"No jobs in {escape(str(app.jobs.path))}.")
     return 0
 
 
@@ -48,9 +48,9 @@ def _row(job: Job) -> tuple[str, ...]:
     more = f" (+{len(paths) - 1})" if len(paths) > 1 else ""
     result = f"{paths[0]}{more}" if paths else job.error.code if job.error else "-"
     return (
-        job.prompt_id,
+        job.job_id,
         job.status,
-        f"{job.begun:%Y-%m-%d %H:%M:%S}",
+        f"{job.created_at:%Y-%m-%d %H:%M:%S}",
         f"{job.seconds:.1f}",
         str(job.plan.seed) if job.plan and job.plan.seed is not None else "-",
         job.plan.model if job.plan else "-",
@@ -60,13 +60,13 @@ def _row(job: Job) -> tuple[str, ...]:
 
 def _facts(job: Job) -> dict[str, Any]:
     return {
-        "prompt_id": job.prompt_id,
+        "prompt_id": job.job_id,
         "status": job.status,
         "engine": job.engine,
         "url": job.url,
-        "created": job.begun.isoformat(timespec="seconds"),
+        "created": job.created_at.isoformat(timespec="seconds"),
         "seconds": round(job.seconds, 2),
-        "prompt": (job.asked or {}).get("prompt"),
+        "prompt": (job.request or {}).get("prompt"),
         "seed": job.plan.seed if job.plan else None,
         "model": job.plan.model if job.plan else None,
         "images": [image.to_dict() for image in job.images],
@@ -95,10 +95,10 @@ async def prune(app: App, *, keep_days: float | None, max_bytes: int | None, dry
     now = time.time()
     doomed = await asyncio.to_thread(_doomed, app.settings.output_dir, keep_days, max_bytes, now)
     swept = Swept(deleted=tuple(doomed), failures=()) if dry_run else await asyncio.to_thread(sweep, doomed)
-    spent = await _spent_jobs(app.journal, {file.path for file in swept.deleted}, keep_days, now)
+    spent = await _spent_jobs(app.jobs, {file.path for file in swept.deleted}, keep_days, now)
     if not dry_run:
-        await app.journal.forget(spent)
-    failures = [*swept.failures, *([app.journal.problem] if app.journal.problem else [])]
+        await app.jobs.forget(spent)
+    failures = [*swept.failures, *([app.jobs.problem] if app.jobs.problem else [])]
     _tell(swept, len(spent), failures, dry_run=dry_run, as_json=as_json)
     return 1 if failures else 0
 
@@ -124,10 +124,10 @@ def _doomed(folder: Path, keep_days: float | None, max_bytes: int | None, now: f
         ) from error
 
 
-async def _spent_jobs(journal: Journal, gone: Collection[Path], keep_days: float | None, now: float) -> list[str]:
+async def _spent_jobs(jobs_store: JobStore, gone: Collection[Path], keep_days: float | None, now: float) -> list[str]:
     """Return the prompt_ids of the ended jobs that nothing is left of, now that the images `gone` are."""
-    jobs = await journal.recent(ALL)
-    return [job.prompt_id for job in jobs if job.status.is_final and _is_spent(job, gone, keep_days, now)]
+    jobs = await jobs_store.recent(ALL)
+    return [job.job_id for job in jobs if job.status.is_final and _is_spent(job, gone, keep_days, now)]
 
 
 def _is_spent(job: Job, gone: Collection[Path], keep_days: float | None, now: float) -> bool:

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,24 +12,33 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from mcp_image_gen_local.domain.errors import InvalidRequest, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.model import ModelCatalog
-from mcp_image_gen_local.jobs import JobRunner
 
-__all__ = ["check_target", "escape", "facts", "follow", "models", "move", "notes", "outcome"]
+__all__ = ["ProgressBar", "check_target", "escape", "facts", "models", "move", "notes", "outcome"]
 
 talk = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-async def follow(runner: JobRunner, prompt_id: str, *, seconds: float) -> Job:
-    """Show a progress bar until the job has ended or the seconds are over; return the job."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as bars:
-        bar = bars.add_task("sending the job", total=None)
-        async for job in runner.watch(prompt_id, seconds=seconds, heartbeat=1.0):
-            if job.progress:
-                bars.update(
-                    bar, description=job.progress.describe(), completed=job.progress.step, total=job.progress.steps
-                )
-    return job
+class ProgressBar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal)
+        self._bar = self._bars.add_task("sending the job", total=None)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    async def update(self, job: Job) -> None:
+        """Show the job's progress."""
+        if job.progress:
+            self._bars.update(
+                self._bar, description=job.progress.describe(), completed=job.progress.step, total=job.progress.steps
+            )
 
 
 def check_target(output: Path, count: int, *, overwrite: bool) -> None:
@@ -75,7 +84,7 @@ def move(job: Job, output: Path) -> Job:
 
 def facts(job: Job) -> dict[str, Any]:
     """Return the job for --json."""
-    known: dict[str, Any] = {"status": job.status, "prompt_id": job.prompt_id, "seconds": round(job.seconds, 2)}
+    known: dict[str, Any] = {"status": job.status, "prompt_id": job.job_id, "seconds": round(job.seconds, 2)}
     if job.images:
         known |= job.images[0].to_dict()
         known["images"] = [image.to_dict() for image in job.images]

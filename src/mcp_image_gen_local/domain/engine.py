@@ -3,81 +3,103 @@
 from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
-from mcp_image_gen_local.domain.image import EngineImage
-from mcp_image_gen_local.domain.job import Plan, Progress
+from mcp_image_gen_local.domain.capabilities import Capabilities
+from mcp_image_gen_local.domain.image import EngineImage, ImageRef
+from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.domain.request import GenerationRequest
 
 
-class Engine(Protocol):
-    """Something that generates; made from the settings, and nothing is contacted before the first method is awaited.
+class ImageReader(Protocol):
+    """Reads the images that a request names."""
 
-    Every method raises `ImageGenError`s only. A job is known by one `prompt_id`, a uuid4 that the caller mints.
+    async def read(self, image: ImageRef) -> bytes:
+        """Return the bytes of the file.
+
+        Raises:
+            InvalidRequest: it cannot be read, or is no longer what it was when it was named.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Generates images; made from its settings, and nothing is contacted before the first method is awaited.
+
+    Every method raises `ImageGenError`s only. `capabilities` and `plan` come first, `submit` returns the ticket by
+    which all other methods find the job, in this process or another one.
     """
 
     name: str  #: as IMAGE_GEN_ENGINE and the answer's "engine" spell it, e.g. "comfyui"
-    url: str  #: where it answers, for people
+    url: str  #: its address, for people
 
-    async def plan(self, request: GenerationRequest) -> Plan:
-        """Resolve model and defaults, and refuse early what cannot be generated.
+    async def capabilities(self, model: str | None) -> Capabilities:
+        """Return what the engine supports with this model; None is the default model.
+
+        Raises:
+            EngineUnreachable, ModelNotFound, ModelIncomplete, EngineNotInstalled.
+        """
+        ...
+
+    async def plan(self, request: GenerationRequest, images: ImageReader) -> Plan:
+        """Resolve model and defaults of a request that uses supported features only.
 
         Raises:
             EngineUnreachable, ModelNotFound, ModelIncomplete, NodeMissing, RequestNotSupported, InvalidRequest.
         """
         ...
 
-    async def submit(self, plan: Plan, prompt_id: str) -> None:
-        """Queue the plan under `prompt_id`, once: a lost reply is looked up, not sent again.
+    async def submit(self, plan: Plan, job_id: str) -> Ticket:
+        """Queue the plan once, under `job_id` where the engine takes an id: a lost reply is looked up, not resent.
 
         Raises:
             EngineUnreachable, WorkflowRejected, ModelNotFound.
         """
         ...
 
-    def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
-        """Yield what happens to the job; end when its images can be fetched.
+    def follow(self, ticket: Ticket) -> AsyncIterator[Progress]:
+        """Yield progress; end when the images can be fetched.
 
         Raises:
             GenerationFailed, OutOfMemory, GenerationCancelled, GenerationLost, EngineUnreachable.
         """
         ...
 
-    def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
-        """Yield the finished images but those whose index is in `skip`.
+    def fetch(self, ticket: Ticket, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+        """Yield the finished images except those whose index is in `skip`.
 
-        What is wrong with one image is raised after all others were yielded.
+        A fault of one image is raised after all others were yielded.
 
         Raises:
-            ImageGone, EngineUnreachable, GenerationFailed: it ended without an image.
+            ImageGone, EngineUnreachable, GenerationFailed: the job ended without an image.
         """
         ...
 
-    async def recall(self, prompt_id: str) -> Plan | None:
-        """Return what is known of a job that another process submitted; None if the engine does not know it.
+    async def lookup(self, ticket: Ticket) -> Plan | None:
+        """Return what the engine knows of a job that another process submitted; None if it does not know it.
 
         Raises:
             EngineUnreachable, EngineRefused, EngineAnswerUnusable.
         """
         ...
 
-    async def cancel(self, prompt_id: str) -> bool:
-        """Withdraw this job, and no other; return True once the engine no longer works on it.
+    async def cancel(self, ticket: Ticket) -> bool:
+        """Cancel this job, and no other; return True once the engine no longer works on it.
 
-        False means that the engine has not let go within the bound (it may be loading a model): call again. Whoever
-        follows the job is told how it ended, which may also be with an image.
+        False: the engine still works on it after the bound (it may be loading a model); call again. `follow` reports
+        how the job ended, which may also be with an image.
         """
         ...
 
-    async def waiting(self) -> int:
-        """Return how many jobs run or wait at the engine, those of its other clients too."""
+    async def queue_length(self) -> int:
+        """Return the number of queued and running jobs at the engine, including those of its other clients."""
         ...
 
     async def models(self) -> ModelCatalog:
-        """Return what can be generated with."""
+        """Return the engine's models."""
         ...
 
     async def check(self) -> str:
-        """Return one line that says what answers: version and device.
+        """Return one line with version and device.
 
         Raises:
             EngineUnreachable, EngineRefused, EngineAnswerUnusable.
@@ -85,5 +107,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close connections; jobs at the engine go on."""
+        """Close connections; jobs at the engine continue."""
         ...

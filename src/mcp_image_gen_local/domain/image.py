@@ -1,17 +1,30 @@
-"""Images on their way from the engine to the user."""
+"""Images on their way to the engine and from it."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageRef:
+    """An image that a request names; the engine reads its bytes when it needs them."""
+
+    uri: str  #: absolute path of the file
+    sha256: str  #: of its bytes when it was named, in hex: the same content is uploaded once, a changed file is noticed
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineImage:
-    """A finished image as the engine handed it over."""
+    """A finished image as the engine returned it."""
 
     data: bytes = field(repr=False)  #: the whole file, as the engine wrote it
-    source: str  #: where it lies at the engine, for people: a URL or a path
+    source: str  #: where the engine keeps it, for people: a URL or a path
     index: int = 0  #: place in the job's batch, from 0; the same whenever the job is fetched
+    seed: int | None = None  #: generates this image alone; None when the workflow does not hold one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +32,7 @@ class SavedImage:
     """An image on disk."""
 
     path: Path  #: absolute
-    seed: int | None  #: None when the engine's workflow does not tell one
+    seed: int | None  #: generates this image alone; None when the engine's workflow does not hold one
     width: int  #: pixels, of the real file
     height: int  #: pixels, of the real file
     size_bytes: int
@@ -28,5 +41,5 @@ class SavedImage:
     uniform: bool = False  #: every pixel has the same colour, which a NaN in the model also gives
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the answer tells of one image."""
+        """Return what the answer says of one image."""
         return {"path": str(self.path), "seed": self.seed, "width": self.width, "height": self.height}

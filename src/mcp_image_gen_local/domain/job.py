@@ -12,15 +12,15 @@ from mcp_image_gen_local.domain.image import SavedImage
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
-    QUEUED = "queued"  #: waits at the engine, or is being sent there
+    QUEUED = "queued"  #: waits at the engine, or is being sent to it
     RUNNING = "running"  #: the engine loads the model or generates
     DONE = "done"  #: the images are on disk
     FAILED = "failed"  #: ended with an error
-    CANCELLED = "cancelled"  #: ended by somebody's wish
-    LOST = "lost"  #: the engine forgot it: restarted, or its queue was cleared
-    UNKNOWN = "unknown"  #: neither we nor the engine know this prompt_id
+    CANCELLED = "cancelled"  #: ended by a cancel request
+    LOST = "lost"  #: the engine no longer knows it: restarted, or its queue was cleared
+    UNKNOWN = "unknown"  #: neither this server nor the engine knows this prompt_id
 
     @property
     def is_final(self) -> bool:
@@ -34,10 +34,10 @@ class Progress:
 
     status: JobStatus
     phase: str  #: for people: "waiting in the queue", "loading the model", "generating", "decoding"
-    step: int | None = None  #: sampling step just finished, 1..steps
-    steps: int | None = None  #: sampling steps in all
-    queue_position: int | None = None  #: 1 = next after what runs now
-    preview: bytes | None = field(default=None, repr=False)  #: small PNG or JPEG of the image so far
+    step: int | None = None  #: sampling step just finished, 1..steps; never falls within a job
+    steps: int | None = None  #: sampling steps in all, those of every image of a batch
+    queue_position: int | None = None  #: 1 = next after the running job
+    preview: bytes | None = field(default=None, repr=False)  #: small PNG or JPEG of the unfinished image
 
     def describe(self) -> str:
         """Return one short phrase, e.g. "generating, step 2/4"."""
@@ -50,42 +50,67 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the engine will really do for a request: every default filled in, every correction told."""
+    """What the engine will do for a request: every default filled in, every correction noted."""
 
-    seed: int | None  #: None when a foreign workflow does not tell one
     model: str  #: file name at the engine
-    settings: dict[str, object]  #: prompt, steps, cfg ...: what to write into the image's metadata
+    seed: int | None  #: of the first image; None when a foreign workflow does not hold one
+    width: int | None = None  #: pixels
+    height: int | None = None  #: pixels
+    steps: int | None = None  #: sampling steps of one image
+    batch_size: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)  #: prompt, cfg, sampler ...: for the image's metadata
     notes: tuple[str, ...] = ()  #: corrections and cautions, one sentence each
-    payload: object = field(default=None, repr=False)  #: the engine's own: a graph, a request body
+    payload: object = field(default=None, repr=False)  #: the engine's own, never stored: a graph, a request body
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the values for the image's metadata."""
+        known = {"model": self.model, "seed": self.seed, "width": self.width, "height": self.height}
+        return {**self.extra, **known, "steps": self.steps, "batch_size": self.batch_size}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What finds a submitted job again, in any process."""
+
+    host: str  #: which of several hosts has it
+    id: str  #: the engine's own id; the job's where the engine takes ours
+    data: Mapping[str, Any] = field(default_factory=dict)  #: the engine's own, as JSON takes it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A snapshot of one generation."""
 
-    prompt_id: str  #: uuid4, ours and the engine's
+    job_id: str  #: uuid4, minted here; the tools call it prompt_id
     engine: str
-    url: str = ""  #: where the engine answers
+    url: str = ""  #: the engine's address
     status: JobStatus = JobStatus.QUEUED
-    asked: Mapping[str, Any] | None = None  #: the request as JSON; None for a job of another client of the engine
+    request: Mapping[str, Any] | None = None  #: as JSON; None for a job of another client of the engine
     progress: Progress | None = None  #: newest
     plan: Plan | None = None  #: None until the engine has resolved the request; nothing was sent before that
-    images: tuple[SavedImage, ...] = ()  #: on disk, by index; before the end those that were saved so far
+    ticket: Ticket | None = None  #: None until the engine has taken the job
+    images: tuple[SavedImage, ...] = ()  #: on disk, by index; before the end those saved so far
     notes: tuple[str, ...] = ()  #: what the reader must know of the result, one sentence each
     error: ImageGenError | None = None
-    untold: str = ""  #: while it is being cancelled: why the engine could not be told yet, a sentence
-    created: float = field(default_factory=time.time)  #: seconds since 1970, by the clock on the wall
-    touched: float = field(default_factory=time.time)  #: when a process at work on it last said so; 0: none does
-    stamp: int = 0  #: milliseconds since 1970 that name the first image's file; unique in the journal; 0: none yet
+    cancel_requested: bool = False
+    cancel_error: str = ""  #: why the newest cancel request to the engine failed, a sentence
+    created: float = field(default_factory=time.time)  #: seconds since 1970, by the wall clock
+    lease_until: float = 0.0  #: seconds since 1970: until then one process works on it; 0: none does
+    filename_ms: int = 0  #: milliseconds since 1970 that name the first image's file; unique in the store; 0: none yet
     started: float = field(default_factory=time.monotonic)  #: seconds on the monotonic clock of this process
     ended: float | None = None  #: likewise
 
     @property
-    def begun(self) -> datetime:
-        """When the job was begun, in local time with its offset."""
+    def created_at(self) -> datetime:
+        """When the job was created, in local time with its offset."""
         return datetime.fromtimestamp(self.created, UTC).astimezone()
 
     @property
     def seconds(self) -> float:
         """Seconds from the call to the end, or to now."""
         return (self.ended or time.monotonic()) - self.started
+
+    @property
+    def is_foreign(self) -> bool:
+        """True for a job that another client of the engine queued."""
+        return self.request is None

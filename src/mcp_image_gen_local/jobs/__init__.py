@@ -1,5 +1,6 @@
-"""Generations that outlive the calls, and the processes, that asked for them."""
+"""Generations that outlive the calls, and the processes, that requested them."""
 
+from mcp_image_gen_local.jobs.context import JobContext, Timings
 from mcp_image_gen_local.jobs.runner import JobRunner
 
-__all__ = ["JobRunner"]
+__all__ = ["JobContext", "JobRunner", "Timings"]

@@ -43,11 +43,8 @@ async def of_cancel(job: Job, settings: Settings) -> ToolResult:
     """Return the answer to a cancel: how the job stands now, which may be done, with its image."""
     if job.status.is_final:
         return await of_job(job, settings)
-    story = job.untold or (
-        "The engine has been told and has not let go of it yet: it stops at the end of the step, or of the model load, "
-        "that it is in."
-    )
-    see = f'Call get_generation_status(prompt_id="{job.prompt_id}") to see it end.'
+    story = job.cancel_error or ("Cancellation requested. The engine will stop after the current step or model load.")
+    see = f'Call get_generation_status(prompt_id="{job.job_id}") to see it end.'
     return _text(_unfinished(job), f"{story} {see}")
 
 
@@ -55,17 +52,17 @@ def _finished(job: Job) -> dict[str, Any]:
     first, *others = job.images
     facts = {
         "status": job.status,
-        "prompt_id": job.prompt_id,
         **first.to_dict(),
         "model": job.plan.model if job.plan else None,
         "engine": job.engine,
         "seconds": round(job.seconds, 2),
+        "prompt_id": job.job_id,
     }
     return {**facts, "images": [image.to_dict() for image in job.images]} if others else facts
 
 
 def _unfinished(job: Job) -> dict[str, Any]:
-    facts: dict[str, Any] = {"status": job.status, "prompt_id": job.prompt_id}
+    facts: dict[str, Any] = {"status": job.status, "prompt_id": job.job_id}
     if job.plan:
         facts["seed"] = job.plan.seed
     if job.progress and not job.status.is_final:
@@ -81,8 +78,8 @@ def _what_next(job: Job) -> str:
     if job.error:
         return str(job.error)
     return (
-        f"Not finished after {job.seconds:.0f} s; the job goes on. "
-        f'Call get_generation_status(prompt_id="{job.prompt_id}") to wait for the image.'
+        f"Not finished after {job.seconds:.0f} s; the job continues. "
+        f'Call get_generation_status(prompt_id="{job.job_id}") to wait for the image.'
     )
 
 
@@ -91,8 +88,8 @@ def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
     many = len(job.images) > 1
     sentences = [f"Saved {len(job.images)} images." if many else f"Saved to {job.images[0].path}."]
     if job.images[0].seed is not None:
-        whole = f" with batch_size {len(job.images)}" if many else ""
-        sentences.append(f"Seed {job.images[0].seed}{whole} generates {'them' if many else 'it'} again.")
+        seeds = ", ".join(str(image.seed) for image in job.images if image.seed is not None)
+        sentences.append(f"Seeds {seeds} generate each again alone." if many else f"Seed {seeds} generates it again.")
     sentences += job.notes
     if any(image.uniform for image in job.images):
         sentences.append(
@@ -181,18 +178,23 @@ def _lines(facts: dict[str, Any], story: str) -> str:
 def facts_in_full(job: Job) -> dict[str, Any]:
     """Return what get_generation_status says of the job in its first line, and what was asked for, when, and notes."""
     facts = _finished(job) if job.status is JobStatus.DONE else _unfinished(job)
-    return {**facts, "asked": job.asked, "created": job.begun.isoformat(timespec="seconds"), "notes": job.notes}
+    return {
+        **facts,
+        "request": job.request,
+        "created": job.created_at.isoformat(timespec="seconds"),
+        "notes": job.notes,
+    }
 
 
 def facts_in_short(job: Job) -> dict[str, Any]:
     """Return what a list of jobs tells of one; None for what is not known, or not yet."""
     return {
-        "prompt_id": job.prompt_id,
+        "prompt_id": job.job_id,
         "status": job.status,
-        "created": job.begun.isoformat(timespec="seconds"),
-        "prompt": str((job.asked or {}).get("prompt", ""))[:MAX_PROMPT_SHOWN] or None,
+        "created": job.created_at.isoformat(timespec="seconds"),
+        "prompt": str((job.request or {}).get("prompt", ""))[:MAX_PROMPT_SHOWN] or None,
         "seed": job.plan.seed if job.plan else None,
         "model": job.plan.model if job.plan else None,
-        "images": [{"path": str(i.path), "uri": f"image://{job.prompt_id}/{i.index}"} for i in job.images],
+        "images": [{"path": str(i.path), "uri": f"image://{job.job_id}/{i.index}"} for i in job.images],
         "error": job.error.code if job.error else None,
     }

@@ -58,9 +58,9 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
     )
     async def recent_jobs() -> str:
         with resource_errors():
-            jobs = await app.journal.recent(RECENT_JOBS)
-            if app.journal.problem:
-                raise JournalUnusable(app.journal.problem)
+            jobs = await app.jobs.recent(RECENT_JOBS)
+            if app.jobs.problem:
+                raise JournalUnusable(app.jobs.problem)
         return _json([answers.facts_in_short(job) for job in jobs])
 
 
@@ -102,9 +102,7 @@ def _image(job: Job, index: str) -> SavedImage:
     """
     images = {str(image.index): image for image in job.images}
     if index not in images:
-        raise InvalidRequest(
-            f"The job {job.prompt_id} has no image {index[:20]!r}.", hint=f"It has: {', '.join(images)}."
-        )
+        raise InvalidRequest(f"The job {job.job_id} has no image {index[:20]!r}.", hint=f"It has: {', '.join(images)}.")
     return images[index]
 
 

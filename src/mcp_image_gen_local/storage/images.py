@@ -61,13 +61,11 @@ class ImageStore:
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise self._not_writable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
-    def save(
-        self, image: EngineImage, *, seed: int | None, provenance: Mapping[str, Any], stamp: int | None = None
-    ) -> SavedImage:
+    def save(self, image: EngineImage, *, provenance: Mapping[str, Any], filename_ms: int | None = None) -> SavedImage:
         """Write the image under a new name and return where it lies; `provenance` goes into a PNG's metadata.
 
-        `stamp`, in milliseconds since 1970, names the file; None means now. The same image with the same stamp is
-        the same file, whoever saves it and however often.
+        `filename_ms`, in milliseconds since 1970, names the file; None means now. The same image with the same
+        `filename_ms` is the same file, however often it is saved.
 
         Raises:
             OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the image.
@@ -79,13 +77,15 @@ class ImageStore:
             data = png.with_text(data, METADATA_KEYWORD, json.dumps(provenance, ensure_ascii=False, default=str))
         try:
             path = self._write(
-                data, stamp, f"{'random' if seed is None else seed}.{EXTENSIONS.get(kind, kind.lower())}"
+                data,
+                filename_ms,
+                f"{'random' if image.seed is None else image.seed}.{EXTENSIONS.get(kind, kind.lower())}",
             )
         except OSError as error:
             raise self._not_writable(error, image.source) from error
         return SavedImage(
             path=path,
-            seed=seed,
+            seed=image.seed,
             width=width,
             height=height,
             size_bytes=len(data),
@@ -117,7 +117,7 @@ class ImageStore:
                     if entry.name.lower().endswith(endings) and entry.is_file():
                         yield entry.stat().st_size
 
-    def _write(self, data: bytes, stamp: int | None, ending: str) -> Path:
+    def _write(self, data: bytes, filename_ms: int | None, ending: str) -> Path:
         """Write to `{timestamp}_{ending}` as a whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{uuid.uuid4().hex}{PART}"
@@ -125,15 +125,15 @@ class ImageStore:
             # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
             # the engine has its own copy even then.
             part.write_bytes(data)
-            return self._publish(part, data, stamp or time.time_ns() // 1_000_000, ending)
+            return self._publish(part, data, filename_ms or time.time_ns() // 1_000_000, ending)
         finally:
             part.unlink(missing_ok=True)
 
-    def _publish(self, part: Path, data: bytes, stamp: int, ending: str) -> Path:
-        """Give the whole file its name, the next free one from `stamp` on; never over another image."""
+    def _publish(self, part: Path, data: bytes, filename_ms: int, ending: str) -> Path:
+        """Give the whole file its name, the next free one from `filename_ms` on; never over another image."""
         while True:
-            moment = datetime.fromtimestamp(stamp / 1000).astimezone()
-            path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{stamp % 1000:03d}_{ending}"
+            moment = datetime.fromtimestamp(filename_ms / 1000).astimezone()
+            path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{filename_ms % 1000:03d}_{ending}"
             try:
                 _name_file(part, path)
                 return path
@@ -141,7 +141,7 @@ class ImageStore:
                 with contextlib.suppress(FileNotFoundError):  # somebody has just deleted it
                     if path.stat().st_size == len(data) and path.read_bytes() == data:
                         return path  # saved before, by another process or by one that was killed then
-                stamp += 1
+                filename_ms += 1
 
     def _not_writable(self, error: OSError, source: str = "") -> OutputNotWritable:
         full = error.errno in DISK_FULL

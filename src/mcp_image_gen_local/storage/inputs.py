@@ -1,49 +1,71 @@
-"""Images that a request begins with. Paths may come from a language model, so only allowed folders are read."""
+"""Images that a request names. Paths may come from a language model, so only allowed folders are read."""
 
+import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_image_gen_local.domain.errors import InvalidRequest
+from mcp_image_gen_local.domain.image import ImageRef
 
 MAX_BYTES = 64 * 2**20
 
 
-class InputFolders:
-    """The folders from which an agent may name images."""
+class InputImages:
+    """Turns the names of image files into references, and reads what a reference names."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
+        """Allow agents to name files below these folders."""
         self.folders = tuple(folders)
 
-    def read(self, name: str) -> bytes:
-        """Return the bytes of the image, which must lie below one of the folders, links resolved.
+    async def refer(self, name: str) -> ImageRef:
+        """Return a reference to the file that an agent names: below one of the folders, links resolved.
 
         Raises:
-            InvalidRequest: it lies elsewhere, cannot be read, or is larger than 64 MiB.
+            InvalidRequest: it is outside the folders, cannot be read, or is larger than 64 MiB.
         """
+        return await asyncio.to_thread(self._refer, name)
+
+    def _refer(self, name: str) -> ImageRef:
         path = _resolved(name)
         if not any(path.is_relative_to(_resolved(str(folder))) for folder in self.folders):
             raise InvalidRequest(
-                f"init_image {name!r} lies outside the folders that may be read: {', '.join(map(str, self.folders))}.",
-                hint="Use an image that generate_image saved, or let the user add its folder to IMAGE_GEN_INPUT_DIRS.",
+                f"init_image {name!r} is outside the folders that may be read: {', '.join(map(str, self.folders))}.",
+                hint="Use an image that generate_image saved, or ask the user to set IMAGE_GEN_INPUT_DIRS.",
             )
-        return read_input(path)
+        return refer_to(path)
+
+    async def read(self, image: ImageRef) -> bytes:
+        """Return the bytes of the file.
+
+        Raises:
+            InvalidRequest: it cannot be read, or is no longer what it was when it was named.
+        """
+        data = await asyncio.to_thread(_read, Path(image.uri))
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise InvalidRequest(f"The image {image.uri!r} changed after it was named.", hint="Call again.")
+        return data
 
 
-def read_input(path: Path) -> bytes:
-    """Return the bytes of an image file that the user named.
+def refer_to(path: Path) -> ImageRef:
+    """Return a reference to a file that the user named.
 
     Raises:
         InvalidRequest: it cannot be read, or is larger than 64 MiB.
     """
+    return ImageRef(uri=str(path.absolute()), sha256=hashlib.sha256(_read(path)).hexdigest())
+
+
+def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidRequest(
-                f"init_image {str(path)!r} is larger than {MAX_BYTES >> 20} MiB.", hint="Scale it down."
+                f"The image {str(path)!r} is larger than {MAX_BYTES >> 20} MiB.", hint="Scale it down."
             )
         return path.read_bytes()
     except OSError as error:
         raise InvalidRequest(
-            f"init_image {str(path)!r} cannot be read: {error.strerror or error}.", hint="Check the path."
+            f"The image {str(path)!r} cannot be read: {error.strerror or error}.", hint="Check the path."
         ) from error
 
 
@@ -51,4 +73,4 @@ def _resolved(name: str) -> Path:
     try:
         return Path(name).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, an unknown ~user, a NUL
-        raise InvalidRequest(f"init_image {name!r} is no usable path.", hint="Check the path.") from error
+        raise InvalidRequest(f"init_image {name!r} is not a usable path.", hint="Check the path.") from error

@@ -8,9 +8,9 @@ import pytest
 
 from mcp_image_gen_local.domain.errors import EngineNotInstalled
 from mcp_image_gen_local.domain.request import GenerationRequest
-from mcp_image_gen_local.engines.builtin.engine import BuiltinEngine
+from mcp_image_gen_local.engines.builtin.engine import BuiltinBackend
 from mcp_image_gen_local.engines.builtin.network import weights_folder
-from mcp_image_gen_local.settings import load_settings
+from mcp_image_gen_local.storage.inputs import InputImages
 from tests.conftest import Caller
 
 
@@ -63,24 +63,27 @@ async def test_control_characters_are_passed_over(icons: Caller):
     ("arguments", "text"),
     [
         ({"prompt": ""}, "The prompt is empty."),
-        ({"prompt": "apple " * 20_000}, "at most 20000"),
+        ({"prompt": "apple " * 20_000}, "the limit is 20000"),
         ({"steps": 0}, "steps=0 is out of range 1..200."),
         ({"width": 100_000}, "width=100000 is out of range 16..4096."),
         ({"model": "flux1-schnell"}, "The built-in engine has no model 'flux1-schnell'."),
-        ({"sampler": "euler"}, "The built-in engine has no sampler 'euler'."),
-        ({"scheduler": "simple"}, "The built-in engine has no scheduler 'simple'."),
-        ({"denoise": 0.5}, "denoise=0.5 means nothing without init_image."),
+        ({"denoise": 0.5}, "denoise requires init_image."),
     ],
 )
 async def test_what_it_cannot_do_is_refused(icons: Caller, arguments: dict, text: str):
     assert text in (await generate(icons, **{"prompt": "apple", **arguments})).error
 
 
+async def test_unsupported_tuning_is_left_out(icons: Caller):
+    answer = await generate(icons, "apple", sampler="euler", guidance=3.5, scheduler="simple")
+    assert "builtin does not support guidance, sampler, scheduler: left out." in answer.story
+
+
 async def test_an_init_image_outside_the_allowed_folders_is_not_read(icons: Caller, tmp_path: Path):
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
     for name in (str(secret), str(tmp_path / "images" / ".." / "secret.png"), "/etc/passwd"):
-        assert "lies outside the folders that may be read" in (await generate(icons, "apple", init_image=name)).error
+        assert "is outside the folders that may be read" in (await generate(icons, "apple", init_image=name)).error
 
 
 async def test_a_link_does_not_lead_out_of_the_allowed_folders(icons: Caller, tmp_path: Path):
@@ -88,7 +91,7 @@ async def test_a_link_does_not_lead_out_of_the_allowed_folders(icons: Caller, tm
     (tmp_path / "secret.png").write_bytes(b"x")
     (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
     answer = await generate(icons, "apple", init_image=str(tmp_path / "images" / "link.png"))
-    assert "lies outside the folders" in answer.error
+    assert "is outside the folders" in answer.error
 
 
 async def test_a_folder_that_the_user_allows_is_read(connect, tmp_path: Path):
@@ -116,9 +119,9 @@ async def test_a_missing_or_damaged_file_names_the_command_that_installs_it_agai
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.unlink() if damage == "missing" else file.write_bytes(bytes(data) if damage == "one bit" else b"")
-    engine = BuiltinEngine(load_settings(), weights)
+    engine = BuiltinBackend(weights)
     with pytest.raises(EngineNotInstalled, match="missing or damaged") as caught:
-        await engine.plan(GenerationRequest(prompt="apple"))
+        await engine.plan(GenerationRequest(prompt="apple"), InputImages([]))
     assert 'pip install --force-reinstall ".[builtin]"' in caught.value.hint
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_image_gen_local.cli.commands import app
-from mcp_image_gen_local.engines.builtin import engine as module
+from mcp_image_gen_local.engine_kit import queued as module
 from mcp_image_gen_local.engines.builtin.network import Network
 from tests.conftest import Caller
 
@@ -36,7 +36,7 @@ async def test_old_generations_are_forgotten(icons: Caller, monkeypatch: pytest.
     monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
     for seed in range(5):
         await generate(icons, seed=seed)
-    assert len(icons.app.engine._generations) == 2
+    assert len(icons.app.engine._generations) == 3  # the newest had not ended when it was submitted
 
 
 async def test_a_job_of_another_process_is_unknown(icons: Caller):
@@ -62,4 +62,4 @@ async def test_a_fault_of_the_runtime_is_told_and_not_taken_for_a_finished_job(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(Network, "denoise", fault)
-    assert (await generate(icons)).error.startswith("The built-in engine failed: RuntimeError('no such operator').")
+    assert (await generate(icons)).error.startswith("The engine builtin failed: RuntimeError('no such operator').")

@@ -18,7 +18,7 @@ from mcp_image_gen_local.domain.errors import (
     NodeMissing,
     WorkflowRejected,
 )
-from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress
+from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress, Ticket
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.engines.comfyui import ENGINE, queueing, socket
 from mcp_image_gen_local.engines.comfyui import follow as following
@@ -33,7 +33,7 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Step,
 )
 from mcp_image_gen_local.engines.comfyui.follow import Follower
-from mcp_image_gen_local.settings import load_settings
+from mcp_image_gen_local.storage.inputs import InputImages
 from tests.comfyui_server import ComfyUIServer
 from tests.engines.others import generate, graph, submit
 
@@ -44,7 +44,7 @@ THEIRS = "16fd2706-8baf-433b-82eb-8c7fada847da"
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Any]:
     """Give an engine for the URL and close it."""
-    made = ENGINE(load_settings(COMFYUI_URL=url))
+    made = ENGINE.make(ENGINE.settings(COMFYUI_URL=url))
     try:
         yield made
     finally:
@@ -58,7 +58,11 @@ async def comfy(comfyui: ComfyUIServer) -> AsyncIterator[Any]:
 
 
 def planned(payload: Any) -> Plan:
-    return Plan(seed=1, model="m", settings={}, payload=payload)
+    return Plan(seed=1, model="m", payload=payload)
+
+
+def ticket(prompt_id: str) -> Ticket:
+    return Ticket(host="http://gpu", id=prompt_id)
 
 
 # -- graphs that ComfyUI does not take ----------------------------------------------------------------------------
@@ -124,7 +128,7 @@ async def test_a_prompt_whose_reply_was_lost_is_found_in_the_history_as_well(com
     done = await generate(comfyui, graph())
     comfyui.fail("refuse_500")
     await comfy.submit(planned(graph()), done)
-    assert len([image async for image in comfy.fetch(done)]) == 1
+    assert len([image async for image in comfy.fetch(ticket(done))]) == 1
 
 
 async def test_a_plan_of_another_engine_is_a_mistake_of_ours(comfy):
@@ -196,14 +200,14 @@ async def test_cancelling_a_job_that_is_loading_its_model_is_not_waited_for_with
     await comfyui.reached("loading")
     with monkeypatch.context() as patch:
         patch.setattr(queueing, "CANCEL_SECONDS", 0.1)
-        assert await comfy.cancel(theirs) is False
+        assert await comfy.cancel(ticket(theirs)) is False
     assert set(comfyui.interrupted) == {theirs}
     comfyui.release("loading")
-    assert await comfy.cancel(theirs) is True
+    assert await comfy.cancel(ticket(theirs)) is True
 
 
 async def test_cancelling_what_comfyui_does_not_know_succeeds(comfy, comfyui: ComfyUIServer):
-    assert await comfy.cancel(OURS) is True
+    assert await comfy.cancel(ticket(OURS)) is True
     assert not [seen for seen in comfyui.requests if seen.method == "POST"]
 
 
@@ -216,10 +220,10 @@ async def test_the_socket_alone_tells_steps_previews_and_the_end(
     monkeypatch.setattr(following, "POLL_SECONDS", 5)
     comfyui.previews = True
     await comfy.submit(planned(graph()), OURS)
-    told = [progress async for progress in comfy.follow(OURS)]
+    told = [progress async for progress in comfy.follow(ticket(OURS))]
     assert "generating, step 2/2" in [progress.describe() for progress in told]
     assert [progress.preview[:3] for progress in told if progress.preview] == [b"\xff\xd8\xff"] * 2
-    (image,) = [image async for image in comfy.fetch(OURS)]
+    (image,) = [image async for image in comfy.fetch(ticket(OURS))]
     assert image.source.startswith(f"{comfyui.url}/view?filename={OURS}_00001_.png")
 
 
@@ -291,7 +295,7 @@ async def test_a_server_that_tells_nothing_of_itself_is_a_comfyui_all_the_same(c
 
 async def test_node_classes_are_asked_for_once(comfy, comfyui: ComfyUIServer):
     for _ in range(3):
-        await comfy.plan(GenerationRequest(prompt="a fox"))
+        await comfy.plan(GenerationRequest(prompt="a fox"), InputImages([]))
     asked = [seen.path for seen in comfyui.requests if seen.path.startswith("/object_info/")]
     assert len(asked) == len(set(asked))
 
@@ -299,4 +303,4 @@ async def test_node_classes_are_asked_for_once(comfy, comfyui: ComfyUIServer):
 async def test_planning_the_same_request_twice_gives_the_same_error(comfy):
     for _ in range(2):
         with pytest.raises(ImageGenError, match="sampler='nope' is unknown"):
-            await comfy.plan(GenerationRequest(prompt="a fox", sampler="nope"))
+            await comfy.plan(GenerationRequest(prompt="a fox", sampler="nope"), InputImages([]))

@@ -8,9 +8,9 @@ from mcp_image_gen_local.engines.comfyui.models import Choice
 from mcp_image_gen_local.engines.comfyui.planning import round_to, values_for
 
 
-def plan(family=FLUX_SCHNELL, *, default_model=None, **request):
+def plan(family=FLUX_SCHNELL, **request):
     choice = Choice(file="file.safetensors", role="checkpoint", family=family)
-    return values_for(GenerationRequest(prompt="a fox", **request), choice, seed=7, default_model=default_model)
+    return values_for(GenerationRequest(prompt="a fox", **request), choice, seed=7)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, UNKNOWN], ids=lambda family: family.id)
@@ -28,12 +28,13 @@ def test_what_is_not_asked_for_comes_from_the_family(family):
         "width": family.width,
         "height": family.height,
         "batch_size": 1,
+        **({} if family.guidance is None else {"guidance": family.guidance}),
     }
 
 
 def test_what_is_asked_for_wins():
     asked = {"steps": 9, "cfg": 0.0, "sampler": "ddim", "scheduler": "normal", "width": 640, "height": 320,
-             "batch_size": 4, "negative_prompt": "blurry"}  # fmt: skip
+             "negative_prompt": "blurry"}  # fmt: skip
     values, _ = plan(SDXL, **asked)
     assert {name: values[name] for name in asked} == asked
 
@@ -68,7 +69,6 @@ def test_another_model_than_flux_schnell_is_told_if_nobody_chose_it():
     note = "flux1-schnell is not ready at ComfyUI, so file.safetensors generated this."
     assert plan(SDXL)[1] == (note,)
     assert plan(SDXL, model="sdxl")[1] == ()
-    assert plan(SDXL, default_model="sdxl")[1] == ()
 
 
 def test_an_unknown_family_is_told():

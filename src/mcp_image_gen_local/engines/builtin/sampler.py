@@ -15,11 +15,10 @@ Denoise = Callable[["Array", "Array", "Array"], "Array"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class SampleSpec:
     """One image to generate, as numbers."""
 
     seed: int  #: 0..2**64-1
-    index: int  #: place in the batch; 0 generates what a batch of one would
     steps: int
     cfg: float  #: 1 follows the prompt plainly, and the negative prompt has no say
     asked: "Array"  #: token ids of the prompt
@@ -29,7 +28,7 @@ class Order:
     denoise: float = 1.0  #: 0 keeps `start`, 1 ignores it
 
 
-def steps_of(order: Order, denoise: Denoise) -> Iterator["Array"]:
+def steps_of(spec: SampleSpec, denoise: Denoise) -> Iterator["Array"]:
     """Yield the network's idea of the clean image (3, side, side) after each step; the last one is the image.
 
     The noise is that of numpy's RandomState, whose stream is frozen for all versions (NEP 19): one seed generates the
@@ -37,18 +36,18 @@ def steps_of(order: Order, denoise: Denoise) -> Iterator["Array"]:
     """
     import numpy as np  # heavy; only wanted when something is generated
 
-    noise_of = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([order.seed, order.index])))
-    noise = noise_of.standard_normal((3, order.side, order.side)).astype(np.float32)
-    first = 0.0 if order.start is None else 1.0 - order.denoise
-    z = noise if order.start is None else first * order.start.astype(np.float32) + (1 - first) * noise
-    guided = order.cfg != 1
-    ids = np.stack([order.asked, order.avoided] if guided else [order.asked])
-    times = np.linspace(first, 1.0, order.steps + 1, dtype=np.float32)
+    noise_of = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([spec.seed, 0])))
+    noise = noise_of.standard_normal((3, spec.side, spec.side)).astype(np.float32)
+    first = 0.0 if spec.start is None else 1.0 - spec.denoise
+    z = noise if spec.start is None else first * spec.start.astype(np.float32) + (1 - first) * noise
+    guided = spec.cfg != 1
+    ids = np.stack([spec.asked, spec.avoided] if guided else [spec.asked])
+    times = np.linspace(first, 1.0, spec.steps + 1, dtype=np.float32)
     for now, then in pairwise(times):
         if now >= 1:  # denoise 0: nothing is left to do
             yield z
             continue
         clean = denoise(np.stack([z] * len(ids)), np.full(len(ids), now, np.float32), ids)
-        guess = clean[1] + np.float32(order.cfg) * (clean[0] - clean[1]) if guided else clean[0]
+        guess = clean[1] + np.float32(spec.cfg) * (clean[0] - clean[1]) if guided else clean[0]
         z = z + (guess - z) * ((then - now) / (1 - now))
         yield guess.clip(-1, 1)

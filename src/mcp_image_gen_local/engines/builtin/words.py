@@ -43,7 +43,7 @@ class Vocabulary:
     grams: int = 20  #: n-grams kept of a word
     buckets: int = 4096  #: rows of the embedding table for hashed n-grams
     stop_words: frozenset[str] = STOP_WORDS
-    least_overlap: float = 0.7  #: a word that cannot be mended and is less like (0..1) any known one is ignored
+    least_overlap: float = 0.7  #: a word that cannot be corrected and is less like (0..1) any known one is ignored
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -54,7 +54,7 @@ class Vocabulary:
         return {}
 
     @cached_property
-    def _slips(self) -> dict[str, list[str]]:
+    def _deletes(self) -> dict[str, list[str]]:
         """Every known word under its forms with one letter left out, and, after a slash, its sound."""
         forms: dict[str, list[str]] = {}
         for word in self.words:
@@ -92,16 +92,16 @@ class Vocabulary:
         tokens = [self.token(word) for word in words[: self.length]]
         return tokens + [[0] * (1 + self.grams)] * (self.length - len(tokens))
 
-    def understand(self, text: str) -> "Reading":
-        """Return what the model will see of `text`: known words, slips of the keyboard mended, the rest left out."""
+    def understand(self, text: str) -> "ParsedPrompt":
+        """Return what the model will see of `text`: known words, typing errors corrected, the rest left out."""
         seen: list[str] = []
         ignored: list[str] = []
-        mended: dict[str, str] = {}
+        corrected: dict[str, str] = {}
         words = self.split(text)
         for word in words[:MOST_WORDS]:
             found = [word] if word in self._rows else self._mend(word)
             if found and found != [word]:
-                mended[word] = " ".join(found)
+                corrected[word] = " ".join(found)
             if found:
                 seen += found
             elif self._overlap(word) >= self.least_overlap:
@@ -109,17 +109,17 @@ class Vocabulary:
             else:
                 ignored.append(word)
         beyond = (*seen[self.length :], *words[MOST_WORDS:])
-        return Reading(words=tuple(seen[: self.length]), ignored=(*ignored, *beyond), mended=mended)
+        return ParsedPrompt(words=tuple(seen[: self.length]), ignored=(*ignored, *beyond), corrected=corrected)
 
     def _mend(self, word: str) -> list[str]:
         """Return what an unknown word means: the singular, the same sound, one slip away, two words run together."""
         stems = [word.removesuffix(end) + instead for end, instead in PLURALS if word.endswith(end)]
         if known_stem := next((stem for stem in stems if stem in self._rows), None):
             return [known_stem]
-        if alike := self._slips.get("/" + sound(word)):
+        if alike := self._deletes.get("/" + sound(word)):
             return [max(alike, key=lambda known: likeness(word, known))]
-        # A short word is one slip away from too many others: of four letters, only one left out is mended.
-        near = {known for form in one_letter_less(word) for known in self._slips.get(form, ())}
+        # A short word is one slip away from too many others: of four letters, only one left out is corrected.
+        near = {known for form in one_letter_less(word) for known in self._deletes.get(form, ())}
         near = {known for known in near if known[0] == word[0] and (len(word) > 4 or len(known) > len(word) == 4)}
         if near:
             return [max(sorted(near), key=lambda known: likeness(word, known))]
@@ -134,12 +134,12 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ParsedPrompt:
     """What a model understands of a prompt."""
 
     words: tuple[str, ...]  #: that it will see, in order
     ignored: tuple[str, ...]  #: words like nothing that it knows, and those beyond its length
-    mended: dict[str, str]  #: word as written -> known word or words taken instead
+    corrected: dict[str, str]  #: word as written -> known word or words taken instead
 
 
 def one_letter_less(word: str) -> set[str]:

@@ -1,5 +1,41 @@
-"""ComfyUI, the default engine: client and socket (I/O), events, graph, models and failures (pure), families (data)."""
+"""ComfyUI: the default engine."""
 
-from mcp_image_gen_local.engines.comfyui.engine import ComfyUIEngine
+from typing import TYPE_CHECKING
 
-ENGINE = ComfyUIEngine
+from mcp_image_gen_local.domain.request import Feature
+from mcp_image_gen_local.engine_kit.spec import EngineSpec
+from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
+
+if TYPE_CHECKING:
+    from mcp_image_gen_local.engines.comfyui.engine import ComfyUIEngine
+
+
+def make(settings: ComfyUISettings) -> "ComfyUIEngine":
+    """Return the engine, not yet connected."""
+    from mcp_image_gen_local.engines.comfyui.engine import ComfyUIEngine  # HTTP and WebSocket: slow to import
+
+    return ComfyUIEngine(settings)
+
+
+async def probe(settings: ComfyUISettings) -> str | None:
+    """Return ComfyUI's version and devices; None if nothing answers."""
+    from mcp_image_gen_local.domain.errors import ImageGenError
+
+    engine = make(settings)
+    try:
+        return await engine.check()
+    except ImageGenError:
+        return None
+    finally:
+        await engine.aclose()
+
+
+ENGINE = EngineSpec(
+    name="comfyui",
+    title="ComfyUI",
+    settings=ComfyUISettings,
+    make=make,
+    features=frozenset(Feature),
+    url_variable="COMFYUI_URL",
+    probe=probe,
+)

@@ -2,24 +2,26 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
+from mcp_image_gen_local.domain.capabilities import Capabilities
+from mcp_image_gen_local.domain.engine import ImageReader
 from mcp_image_gen_local.domain.errors import (
     GenerationFailed,
     GenerationLost,
     ImageGenError,
 )
 from mcp_image_gen_local.domain.image import EngineImage
-from mcp_image_gen_local.domain.job import Plan, Progress
+from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.model import ModelCatalog
-from mcp_image_gen_local.domain.request import GenerationRequest, random_seed
+from mcp_image_gen_local.domain.request import Feature, GenerationRequest, random_seed, seeds_of
 from mcp_image_gen_local.engines.comfyui import graph as graphs
+from mcp_image_gen_local.engines.comfyui.batch import by_index, fan_out, file_name, seeds_in
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen_local.engines.comfyui.events import (
     Outcome,
@@ -29,21 +31,21 @@ from mcp_image_gen_local.engines.comfyui.events import (
     queue_items,
 )
 from mcp_image_gen_local.engines.comfyui.failures import rejection
-from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL
+from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
 from mcp_image_gen_local.engines.comfyui.follow import Follower
 from mcp_image_gen_local.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
 from mcp_image_gen_local.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
 from mcp_image_gen_local.engines.comfyui.planning import size_of, values_for
 from mcp_image_gen_local.engines.comfyui.queueing import send, withdraw
+from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
 from mcp_image_gen_local.engines.comfyui.socket import EventStream
 from mcp_image_gen_local.engines.comfyui.version import check_version, too_old, version_of
-from mcp_image_gen_local.settings import Settings
 
+Result = TypeVar("Result")
 QUEUE = ("queue_running", "queue_pending")
 OUTPUT_FOLDER = "mcp-image-gen"  #: below ComfyUI's output folder
 PNG_END = b"IEND\xaeB`\x82"
-MAX_FILES = 16  #: of one job, the largest batch_size
-UNTOLD = Plan(seed=None, model="unknown", settings={})  #: of a job of which ComfyUI has only the files
+UNKNOWN_PLAN = Plan(model="unknown", seed=None)  #: of a job of which ComfyUI has only the files
 
 
 class ComfyUIEngine:
@@ -51,10 +53,9 @@ class ComfyUIEngine:
 
     name = "comfyui"
 
-    def __init__(self, settings: Settings) -> None:
-        self._default_model = settings.model
-        self._client = ComfyUIClient(settings.comfyui_url, settings.engine_headers)
-        self._stream = EventStream(self._client.http, settings.comfyui_url)
+    def __init__(self, settings: ComfyUISettings) -> None:
+        self._client = ComfyUIClient(settings.url, settings.request_headers)
+        self._stream = EventStream(self._client.http, settings.url)
         self.url = self._client.url
         self._classes: dict[str, NodeInfo] = {}
         self._graphs: dict[str, Mapping[str, Any]] = {}
@@ -62,56 +63,69 @@ class ComfyUIEngine:
         self._sending: set[str] = set()  #: prompts that may not have reached ComfyUI yet
         self._repeated: set[str] = set()  #: prompts that were sent twice
 
-    async def plan(self, request: GenerationRequest) -> Plan:
-        """Choose the workflow that the server has the files for, fill it, and hold it against the server."""
+    async def capabilities(self, model: str | None) -> Capabilities:
+        """Return what the model's family supports; files that may have changed are listed again."""
+        choice = await self._fresh(lambda: self._choose(model))
+        family = choice.family
+        features = frozenset(Feature) - ({Feature.GUIDANCE} if family.guidance is None else set())
+        return Capabilities(model=choice.file if family is UNKNOWN else family.id, features=features)
+
+    async def plan(self, request: GenerationRequest, images: ImageReader) -> Plan:
+        """Fill the workflow that the server has the files for, and check it against the server's nodes."""
+        return await self._fresh(lambda: self._plan(request, images))
+
+    async def _fresh(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Return what `work` returns; if it fails, once more without what is remembered of the server."""
         try:
-            return await self._plan(request)
+            return await work()
         except ImageGenError:
             if not self._classes:
                 raise
             self._classes.clear()  # the files may have changed since we asked
-            return await self._plan(request)
+            return await work()
 
-    async def _plan(self, request: GenerationRequest) -> Plan:
-        choice = await self._choose(request.model or self._default_model)
-        graph = json.loads(
-            files(__package__).joinpath("workflows", choice.family.workflows[choice.role]).read_text("utf-8")
-        )
+    async def _plan(self, request: GenerationRequest, images: ImageReader) -> Plan:
+        choice = resolve(request.model, await self._inventory(PLANNING_ROLES))
+        workflow = files(__package__).joinpath("workflows", choice.family.workflows[choice.role])
+        graph = json.loads(workflow.read_text("utf-8"))
         init_size = None
         if request.init_image is not None:
-            init_size = await asyncio.to_thread(size_of, request.init_image)
-            name = f"{hashlib.sha256(request.init_image).hexdigest()[:20]}.png"
-            graph = graphs.begin_with_image(graph, await self._client.upload_image(request.init_image, name))
+            data = await images.read(request.init_image)
+            init_size = await asyncio.to_thread(size_of, data)
+            name = f"{request.init_image.sha256[:20]}.png"
+            graph = graphs.begin_with_image(graph, await self._client.upload_image(data, name))
             self._classes.pop("LoadImage", None)  # its list of files has just grown
         seed = random_seed() if request.seed is None else request.seed
-        values, notes = values_for(request, choice, seed=seed, default_model=self._default_model, init_size=init_size)
+        values, notes = values_for(request, choice, seed=seed, init_size=init_size)
         graph = graphs.bind(graph, values)
         check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
-        return Plan(seed=seed, model=choice.file, settings=values, notes=notes, payload=graph)
+        return _plan_of({**values, "batch_size": request.batch_size}, choice.file, notes=notes, graph=graph)
 
     async def _choose(self, name: str | None) -> Choice:
         remembered = bool(self._classes)
         choice = resolve(name, await self._inventory(PLANNING_ROLES))
         if remembered and name is None and choice.family is not FLUX_SCHNELL:
-            self._classes.clear()  # the first wish may have been installed since we asked
+            self._classes.clear()  # the first choice may have been installed since we asked
             choice = resolve(name, await self._inventory(PLANNING_ROLES))
         return choice
 
-    async def submit(self, plan: Plan, prompt_id: str) -> None:
+    async def submit(self, plan: Plan, job_id: str) -> Ticket:
         """Queue the graph, with the socket open so that no event is missed."""
-        # A prefix of its own makes ComfyUI write the image anew where it would name a cached file, and lets us find
-        # the file when ComfyUI is restarted before it tells its name.
-        graph = graphs.bind(_graph_of(plan), {"filename_prefix": f"{OUTPUT_FOLDER}/{prompt_id}"})
-        self._graphs[prompt_id] = graph
-        self._sending.add(prompt_id)
+        seeds = seeds_of(plan.seed or 0, plan.batch_size)
+        # A prefix of its own makes ComfyUI write the image anew where it would name a cached file, and finds the file
+        # when ComfyUI is restarted before it reports its name.
+        graph = fan_out(_graph_of(plan), seeds, f"{OUTPUT_FOLDER}/{job_id}")
+        self._graphs[job_id] = graph
+        self._sending.add(job_id)
         try:
-            client_id = await self._stream.subscribe(prompt_id)
-            await self._queue(graph, prompt_id, client_id)
+            client_id = await self._stream.subscribe(job_id)
+            await self._queue(graph, job_id, client_id)
         except BaseException:
-            await self._forget(prompt_id)
+            await self._forget(job_id)
             raise
         finally:
-            self._sending.discard(prompt_id)
+            self._sending.discard(job_id)
+        return Ticket(host=self.url, id=job_id, data={"seeds": seeds})
 
     async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
         sent = await send(self._client, graph, prompt_id, client_id)
@@ -122,17 +136,18 @@ class ComfyUIEngine:
         reply, body = sent.reply, _json_of(sent.reply)
         queued_as = body.get("prompt_id", prompt_id)
         if queued_as != prompt_id:
-            await self.cancel(str(queued_as))
+            await self._cancel(str(queued_as))
             raise too_old(self.url, "it does not take the prompt_id that it is given")
         if reply.status_code == 200 and not body.get("node_errors"):
             return
         self._classes.clear()  # the server has changed since the graph was checked
         if reply.status_code == 200:
-            await self.cancel(prompt_id)  # it would generate a part of the graph and call that a success
+            await self._cancel(prompt_id)  # it would generate a part of the graph and call that a success
         raise rejection(reply.status_code, body)
 
-    async def follow(self, prompt_id: str) -> AsyncIterator[Progress]:
+    async def follow(self, ticket: Ticket) -> AsyncIterator[Progress]:
         """Yield progress from socket and polls together; end when the images can be fetched."""
+        prompt_id = ticket.id
         if prompt_id in self._outcomes:
             return
         follower = Follower(self._client, self._stream.inbox(prompt_id), prompt_id, self._graphs.get(prompt_id, {}))
@@ -142,74 +157,83 @@ class ComfyUIEngine:
             if follower.outcome:
                 self._outcomes[prompt_id] = follower.outcome
         except GenerationLost:
-            if not await self._find_files(prompt_id):
+            if not await self._find_files(ticket):
                 raise
         finally:
             await self._forget(prompt_id)
-            if prompt_id in self._repeated:  # the copy that was taken for lost must not be generated as well
+            if prompt_id in self._repeated:  # the copy that was taken for lost must not run as well
                 self._repeated.discard(prompt_id)
                 with contextlib.suppress(ImageGenError):  # the image is worth more
                     await withdraw(self._client, prompt_id)
 
-    async def fetch(self, prompt_id: str, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
+    async def fetch(self, ticket: Ticket, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
         """Yield the images of every output node, saved ones before previews."""
-        outcome = self._outcomes.pop(prompt_id, None)
+        outcome = self._outcomes.pop(ticket.id, None)
         if outcome is None:
-            entry = await self._client.history(prompt_id)
-            outcome = parse_history(entry or {})
-        images = pick_images(outcome.outputs)
+            outcome = parse_history(await self._client.history(ticket.id) or {})
+        images = by_index(pick_images(outcome.outputs), ticket.id)
         if not images:
             raise GenerationFailed(
                 "ComfyUI finished without an image.",
                 hint="The workflow needs a node that saves one, such as SaveImage.",
             )
-        wanted = {index: image for index, image in enumerate(images) if index not in skip}
+        wanted = {index: image for index, image in sorted(images.items()) if index not in skip}
         found = await asyncio.gather(*map(self._client.view, wanted.values()), return_exceptions=True)
-        failures = []
+        seeds, failures = dict(enumerate(await self._seeds(ticket))), []
         for (index, image), data in zip(wanted.items(), found, strict=True):
             if isinstance(data, bytes):
-                yield EngineImage(data=data, source=self._client.view_url(image), index=index)
+                source = self._client.view_url(image)
+                yield EngineImage(data=data, source=source, index=index, seed=seeds.get(index))
             else:
                 failures.append(data)
         if failures:
             raise failures[0]
 
-    async def recall(self, prompt_id: str) -> Plan | None:
-        """Return what the graph in ComfyUI's queue or history tells of a job that this object does not follow."""
+    async def _seeds(self, ticket: Ticket) -> Sequence[int]:
+        """Return the seed of each image; a ticket without them is of a job that was found without our store."""
+        if "seeds" in ticket.data:
+            return list(ticket.data["seeds"])
+        entry = await self._client.history(ticket.id)
+        return seeds_in(graph_of((entry or {}).get("prompt")) or {})
+
+    async def lookup(self, ticket: Ticket) -> Plan | None:
+        """Return what the graph in ComfyUI's queue or history says of a job that this object does not follow."""
         items = queue_items(await self._client.queue(), *QUEUE)
-        item: object = next((i for i in items if i[1] == prompt_id), None)
-        if item is None and (entry := await self._client.history(prompt_id)):
+        item: object = next((i for i in items if i[1] == ticket.id), None)
+        if item is None and (entry := await self._client.history(ticket.id)):
             item = entry.get("prompt")
         graph = graph_of(item)
         if graph is None:
-            return UNTOLD if await self._find_files(prompt_id) else None
-        self._graphs[prompt_id] = graph
+            return UNKNOWN_PLAN if await self._find_files(ticket) else None
+        self._graphs[ticket.id] = graph
         values = graphs.read(graph)
         model = values.get("checkpoint") or values.get("diffusion_model") or "unknown"
-        return Plan(seed=values.get("seed"), model=str(model), settings=values, payload=graph)
+        return _plan_of(values, str(model), graph=graph)
 
-    async def _find_files(self, prompt_id: str) -> bool:
+    async def _find_files(self, ticket: Ticket) -> bool:
         """Look for images of a job that ComfyUI has forgotten: its files outlive its memory."""
         found: list[dict[str, str]] = []
-        while len(found) < MAX_FILES:
-            image = {"filename": f"{prompt_id}_{len(found) + 1:05}_.png", "subfolder": OUTPUT_FOLDER, "type": "output"}
+        for index in range(max(1, len(ticket.data.get("seeds", ())))):
+            image = {"filename": file_name(ticket.id, index), "subfolder": OUTPUT_FOLDER, "type": "output"}
             end = await self._client.view_end(image)
-            if end is None or not end.endswith(PNG_END):  # none, or ComfyUI was killed while it wrote
-                break
-            found.append(image)
+            if end is not None and end.endswith(PNG_END):  # else there is none, or ComfyUI was killed while it wrote
+                found.append(image)
         if found:
-            self._outcomes[prompt_id] = Outcome(kind="success", outputs={"": {"images": found}})
+            self._outcomes[ticket.id] = Outcome(kind="success", outputs={"": {"images": found}})
         return bool(found)
 
-    async def cancel(self, prompt_id: str) -> bool:
-        """Take the prompt from ComfyUI, and tell whoever follows it; one that is being sent may arrive yet."""
+    async def cancel(self, ticket: Ticket) -> bool:
+        """Take the prompt from ComfyUI, and end `follow`; one that is being sent may arrive yet."""
+        return await self._cancel(ticket.id)
+
+    async def _cancel(self, prompt_id: str) -> bool:
         if not await withdraw(self._client, prompt_id):
             return False
         if prompt_id not in self._sending and not await self._client.history(prompt_id):
             self._stream.tell_withdrawn(prompt_id)
         return True
 
-    async def waiting(self) -> int:
+    async def queue_length(self) -> int:
         """Return the length of ComfyUI's queue."""
         return await self._client.queue_remaining()
 
@@ -256,6 +280,19 @@ class ComfyUIEngine:
     async def _forget(self, prompt_id: str) -> None:
         self._graphs.pop(prompt_id, None)
         await self._stream.unsubscribe(prompt_id)
+
+
+def _plan_of(values: Mapping[str, Any], model: str, *, graph: graphs.Graph, notes: tuple[str, ...] = ()) -> Plan:
+    """Return the plan of a graph that holds these values."""
+    known = ("seed", "width", "height", "steps")
+    return Plan(
+        model=model,
+        **{name: values.get(name) for name in known},
+        batch_size=values.get("batch_size") or 1,
+        extra={name: value for name, value in values.items() if name not in (*known, "batch_size")},
+        notes=notes,
+        payload=graph,
+    )
 
 
 def _graph_of(plan: Plan) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ class Family:
     height: int  #: pixels
     grid: int  #: width and height are multiples of this; ComfyUI would round down without a word
     takes_negative: bool  #: False for models distilled to cfg 1
+    guidance: float | None = None  #: distilled guidance; None for models without it
     workflows: MappingProxyType[str, str]  #: role of the model file -> workflow file
     parts: MappingProxyType[str, Part] = field(default_factory=lambda: MappingProxyType({}))  #: for diffusion models
     download: str = ""  #: how to get it
@@ -92,6 +93,7 @@ FLUX_DEV = Family(
     height=1024,
     grid=16,
     takes_negative=False,
+    guidance=3.5,
     workflows=MappingProxyType({DIFFUSION_MODEL: "flux_dev.json", CHECKPOINT: "flux_dev_checkpoint.json"}),
     parts=_FLUX_PARTS,
     download="flux1-dev-fp8.safetensors from Comfy-Org/flux1-dev (Hugging Face) into models/checkpoints",

@@ -70,6 +70,7 @@ class Follower:
         self._prompt_id = prompt_id
         self._classes = {node_id: str(node.get("class_type")) for node_id, node in graph.items()}
         self._outputs: dict[str, Any] = {}
+        self._sampled: dict[str, tuple[int, int]] = {}  #: sampler -> steps done, steps in all
         self._absences = 0
         self._restarted = False
         self._silent_since: float | None = None
@@ -117,7 +118,7 @@ class Follower:
             case NodeRunning(node_id) if self._classes.get(node_id) not in QUICK:
                 return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
             case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
-                return Progress(status=JobStatus.RUNNING, phase="generating", step=value, steps=maximum)
+                return self._step(node_id, value, maximum)
             case Preview(image):
                 newest = self._newest or Progress(status=JobStatus.RUNNING, phase="generating")
                 return replace(newest, status=JobStatus.RUNNING, queue_position=None, preview=image)
@@ -126,6 +127,14 @@ class Follower:
             case Disconnected():
                 self._absences = 1  # ask at once: ComfyUI may have ended
         return None
+
+    def _step(self, node_id: str, value: int, maximum: int) -> Progress:
+        """Count the steps of all samplers of the graph: each image of a batch has one of its own."""
+        self._sampled[node_id] = (value, maximum)
+        samplers = {n for n, class_type in self._classes.items() if class_type in SAMPLERS} | {node_id}
+        steps = sum(self._sampled.get(n, (0, maximum))[1] for n in samplers)
+        step = sum(done for done, _ in self._sampled.values())
+        return Progress(status=JobStatus.RUNNING, phase="generating", step=step, steps=steps)
 
     def _phase(self, node_id: str) -> str:
         class_type = self._classes.get(node_id, "")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcp_image_gen_local.domain.errors import RequestNotSupported
+
 Node = dict[str, Any]
 Graph = dict[str, Node]
 
@@ -49,8 +51,9 @@ class Slot:
     input_name: str
 
 
-class SlotMissing(LookupError):
-    """The graph has no place for a value."""
+def missing_slot(name: str) -> RequestNotSupported:
+    """Return the error for a value that the graph has no input for."""
+    return RequestNotSupported(f"The workflow has no input for {name}.", hint=f"Leave {name} out.")
 
 
 def trace(graph: Mapping[str, Node]) -> dict[str, Slot]:
@@ -78,12 +81,12 @@ def bind(graph: Mapping[str, Node], values: Mapping[str, Any]) -> Graph:
     """Return a copy of the graph with every value in its place.
 
     Raises:
-        SlotMissing: the graph has no place for one of the values.
+        RequestNotSupported: the graph has no place for one of the values.
     """
     slots, bound = trace(graph), {node_id: copy.deepcopy(node) for node_id, node in graph.items()}
     for name, value in values.items():
         if name not in slots:
-            raise SlotMissing(name)
+            raise missing_slot(name)
         bound[slots[name].node_id]["inputs"][slots[name].input_name] = value
     return bound
 
@@ -99,12 +102,12 @@ def begin_with_image(graph: Mapping[str, Node], file: str) -> Graph:
     Width and height, which `bind` sets as before, are those to which the image is scaled; what overhangs is cut off.
 
     Raises:
-        SlotMissing: the graph has no empty latent, or no VAE to encode with.
+        RequestNotSupported: the graph has no empty latent, or no VAE to encode with.
     """
     slots = trace(graph)
     decoder = next((n for n in graph if _link(graph, n, "samples") and _link(graph, n, "vae")), None)
     if "width" not in slots or decoder is None:
-        raise SlotMissing("init_image")
+        raise missing_slot("init_image")
     latent = slots["width"].node_id
     size = {name: graph[latent]["inputs"][name] for name in ("width", "height")}
     scale = {"image": ["init_image", 0], "upscale_method": "lanczos", "crop": "center", **size}

@@ -16,7 +16,6 @@ def values_for(
     choice: Choice,
     *,
     seed: int,
-    default_model: str | None = None,
     init_size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the value of every slot of the model's workflow, and a sentence for every correction."""
@@ -35,16 +34,18 @@ def values_for(
         "scheduler": request.scheduler or family.scheduler,
         "width": width,
         "height": height,
-        "batch_size": request.batch_size,
+        "batch_size": 1,  # each image of a batch has a sampler of its own
     }
+    if family.guidance is not None:
+        values["guidance"] = family.guidance if request.guidance is None else request.guidance
     if init_size:
         values["denoise"] = DENOISE if request.denoise is None else request.denoise
-    return values, tuple(_notes(request, choice, values, default_model))
+    return values, tuple(_notes(request, choice, values))
 
 
-def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any], default_model: str | None) -> list[str]:
+def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any]) -> list[str]:
     family, notes = choice.family, []
-    if request.model is None and default_model is None and family is not FLUX_SCHNELL:
+    if request.model is None and family is not FLUX_SCHNELL:
         notes.append(f"{FLUX_SCHNELL.id} is not ready at ComfyUI, so {choice.file} generated this.")
     if family is UNKNOWN:
         notes.append(f"The family of {choice.file} is not known; it ran with the defaults of SD 1.5.")

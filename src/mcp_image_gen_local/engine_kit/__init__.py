@@ -1,0 +1,1 @@
+"""What engines share: their specification, the registry, and the queue of engines that answer one call with images."""
