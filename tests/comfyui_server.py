@@ -246,7 +246,7 @@ class _Served:
             files=owner.files,
             audience=self.hub,
             node_info=owner._catalogue.get,
-            image=owner.image,
+            image=lambda: owner.image,
             step_seconds=lambda: owner.step_seconds,
             previews=lambda: owner.previews,
             rendered=owner.rendered,

@@ -40,7 +40,7 @@ class Machine:
     files: Files
     audience: Audience
     node_info: Callable[[str], NodeInfo | None]
-    image: Render
+    image: Callable[[], Render]
     step_seconds: Callable[[], float]
     previews: Callable[[], bool]
     rendered: list[str]  #: prompt_ids whose images SaveImage has written
@@ -246,7 +246,7 @@ class Run:
     def _generate(self, image: Value, index: int) -> bytes:
         if self._controls.options("black") is not None:
             return images.plain(image.width, image.height)
-        return render(image, index, self._machine.image)
+        return render(image, index, self._machine.image())
 
     def _stream_images(self, node_id: str, image: Value) -> None:
         for index in range(image.batch):

@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image
 
 SIDE = 128  # px, of the packed icons
@@ -27,9 +26,10 @@ ICON_SETS = {  # npm package -> (version, style word)
 }
 LABELS = ("emojibase-data", "17.0.0")
 
-# The same picture many times over, or too alike to tell apart at 32x32.
+# The same image many times over, or too alike to tell apart at 32x32.
 VARIANTS = re.compile(
-    r"skin-tone|-light$|-dark$|medium|-hair$|-(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)-thirty$"
+    r"skin-tone|-tone\d|-light$|-dark$|medium|-hair$|facing-right$|ideograph|regionalindicator|"
+    r"-(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)-thirty$"
 )
 TIMES = re.compile(r"^(one|two|four|five|six|seven|eight|nine|ten|eleven|twelve)-(thirty|o-?clock)$")
 NAMES = {
@@ -63,6 +63,8 @@ def fetch(package: str, version: str, folder: Path, *members: str) -> list[dict 
 
 def rasterise(icons: dict, name: str) -> Image.Image:
     """Return one icon of an Iconify set on white, RGB, SIDE x SIDE px."""
+    import resvg_py  # only wanted to pack the icons, not to train on them elsewhere
+
     spec = icons["icons"][name]
     width, height = (spec.get(key, icons.get(key, 16)) for key in ("width", "height"))
     svg = (
@@ -71,15 +73,15 @@ def rasterise(icons: dict, name: str) -> Image.Image:
         f"{spec['body']}</svg>"
     )
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, height=SIDE))
-    picture = Image.open(io.BytesIO(png)).convert("RGBA").resize((SIDE, SIDE))
-    page = Image.new("RGBA", picture.size, "white")
-    page.alpha_composite(picture)
+    image = Image.open(io.BytesIO(png)).convert("RGBA").resize((SIDE, SIDE))
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image)
     return page.convert("RGB")
 
 
-def colour_words(picture: Image.Image) -> list[str]:
+def colour_words(image: Image.Image) -> list[str]:
     """Return the words for colours that cover a quarter or more of what is not background, commonest first."""
-    hue, saturation, value = (np.asarray(c).ravel() / 255 for c in picture.resize((32, 32)).convert("HSV").split())
+    hue, saturation, value = (np.asarray(c).ravel() / 255 for c in image.resize((32, 32)).convert("HSV").split())
     ink = (saturation > 0.12) | (value < 0.9)
     counts = Counter({"black": int((ink & (value < 0.25)).sum())})
     counts["grey"] = int((ink & (saturation < 0.2) & (value >= 0.25) & (value < 0.85)).sum())
@@ -92,11 +94,30 @@ def colour_words(picture: Image.Image) -> list[str]:
     return [word for word, n in counts.most_common(2) if n >= max(20, 0.25 * ink.sum())]
 
 
-def describe(name: str, known: dict[str, dict]) -> dict:
-    """Return label, tags, emoji and group of an icon; an icon that is no emoji is known by its name alone."""
+def spaced(name: str, words: frozenset[str]) -> str:
+    """Return a name that a set writes as one word, "potoffood", as the fewest known words, or as it is."""
+    best: list[list[str] | None] = [[]]
+    for end in range(1, len(name) + 1):
+        parts = (
+            [*before, name[start:end]]
+            for start, before in enumerate(best)
+            if before is not None and (name[start:end] in words or name[start:end].isdigit())
+        )
+        best.append(min(parts, key=len, default=None))
+    return " ".join(best[-1] or [name])
+
+
+def describe(name: str, known: dict[str, dict], words: frozenset[str]) -> dict:
+    """Return label, tags, emoji and group of an icon; an icon that is no emoji is known by its name alone.
+
+    Args:
+        name: as the icon set writes it.
+        known: facts of emoji by name, with and without hyphens.
+        words: that a name without hyphens may be made of.
+    """
     plain = NAMES.get(name, name)
     entry = known.get(plain) or known.get(plain.removeprefix("person-")) or {}
-    label = entry.get("label", plain.replace("-", " "))
+    label = entry.get("label") or " ".join(spaced(part, words) for part in plain.split("-"))
     return {
         "label": label.replace("\u201c", "").replace("\u201d", "").lower(),
         "tags": entry.get("tags", []),
@@ -109,7 +130,15 @@ def describe(name: str, known: dict[str, dict]) -> dict:
 def pack(target: Path, downloads: Path) -> None:
     """Write all icon sets to the zip `target`; about a minute of one core."""
     emoji, names = fetch(*LABELS, downloads, "en/data.json", "meta/groups.json")
-    known = {slug(entry["label"]): entry for entry in emoji}
+    hyphened = {slug(entry["label"]): entry for entry in emoji}
+    known = {name.replace("-", ""): entry for name, entry in hyphened.items()} | hyphened
+    words = frozenset(
+        word
+        for entry in emoji
+        for text in [entry["label"], *entry.get("tags", [])]
+        for word in slug(text).split("-")
+        if len(word) > 2 or word in {"of", "on", "up", "no", "in", "tv", "ok"}
+    )
     records, unfinished = [], target.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w") as archive:
         for package, (version, style) in ICON_SETS.items():
@@ -117,11 +146,11 @@ def pack(target: Path, downloads: Path) -> None:
             for name in icons["icons"]:
                 if VARIANTS.search(name) or TIMES.search(name):
                     continue
-                picture, webp = rasterise(icons, name), io.BytesIO()
-                picture.save(webp, "WEBP", lossless=True, quality=40, method=2)
+                image, webp = rasterise(icons, name), io.BytesIO()
+                image.save(webp, "WEBP", lossless=True, quality=40, method=2)
                 archive.writestr(f"{len(records):05d}.webp", webp.getvalue())
                 records.append(
-                    {**describe(name, known), "name": name, "style": style, "colours": colour_words(picture)}
+                    {**describe(name, known, words), "name": name, "style": style, "colours": colour_words(image)}
                 )
         for record in records:
             record["group"] = names["groups"].get(str(record["group"]))
@@ -157,10 +186,10 @@ def is_concrete(record: dict) -> bool:
 
 
 def load(source: Path, styles: list[str], side: int, *, concrete_only: bool) -> tuple[np.ndarray, list[dict]]:
-    """Return pictures (N, side, side, 3) uint8 on white and their records."""
+    """Return images (N, side, side, 3) uint8 on white and their records."""
     with zipfile.ZipFile(source) as archive:
         records = json.loads(archive.read("icons.json"))
         kept = [i for i, r in enumerate(records) if r["style"] in styles and (is_concrete(r) or not concrete_only)]
-        pictures = [Image.open(io.BytesIO(archive.read(f"{i:05d}.webp"))).convert("RGB") for i in kept]
+        images = [Image.open(io.BytesIO(archive.read(f"{i:05d}.webp"))).convert("RGB") for i in kept]
     filter_ = Image.Resampling.LANCZOS
-    return np.stack([np.asarray(p.resize((side, side), filter_)) for p in pictures]), [records[i] for i in kept]
+    return np.stack([np.asarray(p.resize((side, side), filter_)) for p in images]), [records[i] for i in kept]

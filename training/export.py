@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from enlarge import FACTOR, Enlarger
+from aliases import ALIASES
+from captions import COLOUR_WORDS, MODIFIERS
 from model import Denoiser, Shape
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from mcp_image_gen_local.engines.builtin.words import STOP_WORDS, Vocabulary
 
-VERSION = "1"
-DEFAULTS = {"steps": 20, "cfg": 3.0}
+VERSION = "2"
+DEFAULTS = {"steps": 12, "cfg": 2.0}
 SMALLEST = 2048  # numbers; a smaller tensor stays as it is
 
 
@@ -84,21 +85,16 @@ def load_denoiser(path: Path) -> tuple[Denoiser, Vocabulary, dict]:
 
 
 def export(work: Path, target: Path) -> None:
-    """Write denoiser.onnx, vocabulary.json, SHA256SUMS and, where one was trained, enlarger.onnx to `target`."""
+    """Write denoiser.onnx, vocabulary.json and SHA256SUMS to `target`."""
     target.mkdir(parents=True, exist_ok=True)
     model, vocabulary, state = load_denoiser(work / "denoiser.pt")
     side = model.shape.side
     ids = torch.zeros(2, vocabulary.length, 1 + vocabulary.grams, dtype=torch.int64)
     write_onnx(model, (torch.randn(2, 3, side, side), torch.rand(2), ids), ["z", "t", "ids"], target / "denoiser.onnx")
-    trained = (work / "enlarger.pt").exists()
-    if trained:
-        enlarger = Enlarger()
-        enlarger.load_state_dict(torch.load(work / "enlarger.pt", map_location="cpu"))
-        write_onnx(enlarger, (torch.randn(2, 3, side, side),), ["picture"], target / "enlarger.onnx")
+    labels = set(state["labels"])
     facts = {
         "version": VERSION,
         "side": side,
-        "enlarge": FACTOR if trained else 1,
         "defaults": DEFAULTS,
         "length": vocabulary.length,
         "grams": vocabulary.grams,
@@ -107,19 +103,22 @@ def export(work: Path, target: Path) -> None:
         "least_overlap": vocabulary.least_overlap,
         "stop_words": sorted(STOP_WORDS),
         "styles": list(state["styles"]),
+        "aliases": {asked: label for asked, label in ALIASES.items() if label in labels and asked not in labels},
+        "colours": sorted(COLOUR_WORDS),
+        "modifiers": sorted(MODIFIERS),
         "trained_on": {
             "icons": len(state["labels"]),
-            "pictures_shown": state["pictures"],
+            "images_shown": state["images"],
             "minutes": round(state["spent"] / 60),
         },
-        "concepts": sorted(set(state["labels"])),
+        "concepts": sorted(labels),
         "emoji": vocabulary.emoji,
         "words": list(vocabulary.words),
     }
     (target / "vocabulary.json").write_text(
         json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
     )
-    names = [name for name in ("denoiser.onnx", "enlarger.onnx", "vocabulary.json") if (target / name).exists()]
+    names = ("denoiser.onnx", "vocabulary.json")
     sums = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}" for name in names]
     (target / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="ascii")
     for path in sorted(target.iterdir()):

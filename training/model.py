@@ -1,4 +1,4 @@
-"""The denoiser: a small transformer over patches and words that predicts the clean picture."""
+"""The denoiser: a small transformer over patches and words that predicts the clean image."""
 
 import math
 from dataclasses import dataclass
@@ -13,18 +13,20 @@ from torch.nn import functional as F  # noqa: N812  (its name everywhere)
 class Shape:
     """What the weights of a denoiser fit."""
 
-    side: int  #: px of the picture it draws
+    side: int  #: px of the image it generates
     patch: int  #: px of a patch; (side / patch)^2 tokens
     width: int  #: channels of a token
     depth: int  #: transformer blocks
     heads: int
+    rank: int  #: channels between the condition and the modulation of a block; 0 = straight
+    word_width: int  #: channels of a row of the embedding table
     words: int  #: words of a prompt
     rows: int  #: rows of the embedding table
     sketch: int  #: channels of the sketch that the prompt alone gives to every patch
 
     @property
     def patches(self) -> int:
-        """Tokens of a picture."""
+        """Tokens of an image."""
         return (self.side // self.patch) ** 2
 
 
@@ -37,9 +39,11 @@ class Block(nn.Module):
         self.heads = shape.heads
         self.qkv, self.proj = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        # Six numbers per channel would be half of all weights; few of them are independent.
+        last = nn.Linear(shape.rank or width, 6 * width)
+        self.modulation = nn.Sequential(nn.Linear(width, shape.rank, bias=False), last) if shape.rank else last
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return x (N, tokens, width) after one block; `condition` is (N, width)."""
@@ -47,7 +51,7 @@ class Block(nn.Module):
         scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).unsqueeze(1).chunk(6, -1)
         qkv = self.qkv(plain_norm(x) * (1 + scale1) + shift1).view(n, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = x + gate1 * self.proj(attend(q, k, v).transpose(1, 2).reshape(n, length, width))
+        x = x + gate1 * self.proj(attend(plain_norm(q), plain_norm(k), v).transpose(1, 2).reshape(n, length, width))
         hidden = F.gelu(self.up(plain_norm(x) * (1 + scale2) + shift2), approximate="tanh")
         return x + gate2 * self.down(hidden)
 
@@ -67,24 +71,24 @@ def plain_norm(x: Tensor) -> Tensor:
 
 
 class Denoiser(nn.Module):
-    """(noisy picture, time, prompt) -> clean picture."""
+    """(noisy image, time, prompt) -> clean image."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         width, pixels = shape.width, 3 * shape.patch**2
-        self.table = nn.Embedding(shape.rows, width, padding_idx=0)
+        self.table = nn.Embedding(shape.rows, shape.word_width, padding_idx=0)
         with torch.no_grad():
             self.table.weight[1:].normal_(std=0.5)
+        self.word_in = nn.Linear(shape.word_width, width, bias=False)
+        nn.init.orthogonal_(self.word_in.weight, gain=(width / shape.word_width) ** 0.5)
         self.word_place = nn.Parameter(torch.zeros(1, shape.words, width))
         self.patch_place = nn.Parameter(torch.randn(1, shape.patches, width) * 0.02)
         self.patch_in = nn.Linear(pixels, width)
         self.time = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
         self.prompt = nn.Linear(width, width)
-        # From the prompt straight to a rough picture: nearly free, for it is computed once per picture, not per token.
-        self.sketch = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, shape.patches * shape.sketch)
-        )
+        # From the prompt straight to a rough image: nearly free, for it is computed once per image, not per token.
+        self.sketch = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, shape.patches * shape.sketch))
         self.sketch_in = nn.Linear(shape.sketch, width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.last, self.patch_out = nn.Linear(width, 2 * width), nn.Linear(width, pixels)
@@ -98,11 +102,11 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """Return the clean picture (N, 3, side, side), about -1..1.
+        """Return the clean image (N, 3, side, side), about -1..1.
 
         Args:
-            z: (N, 3, side, side), t * picture + (1 - t) * noise.
-            t: (N,), 0 = noise, 1 = picture.
+            z: (N, 3, side, side), t * image + (1 - t) * noise.
+            t: (N,), 0 = noise, 1 = image.
             ids: (N, words, 1 + grams) rows of the embedding table; 0 = nothing.
         """
         s = self.shape
@@ -124,7 +128,7 @@ class Denoiser(nn.Module):
         known = (ids > 0).to(self.table.weight.dtype)
         vectors = self.table(ids)
         grams = vectors[:, :, 1:].sum(2) / known[:, :, 1:].sum(2, keepdim=True).clamp(min=1).sqrt()
-        words = vectors[:, :, 0] + grams
+        words = self.word_in(vectors[:, :, 0] + grams)
         said = known.amax(2).sum(1, keepdim=True).clamp(min=1)
         return words, words.sum(1) / said.sqrt()
 
@@ -136,8 +140,8 @@ def time_features(t: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model: Denoiser, ids: Tensor, *, steps: int = 20, cfg: float = 3.0, seed: int = 0) -> Tensor:
-    """Return pictures (N, 3, side, side) in -1..1 for token ids: Euler steps with classifier-free guidance."""
+def sample(model: Denoiser, ids: Tensor, *, steps: int = 20, cfg: float = 3.0, seed: int = 0) -> Tensor:
+    """Return images (N, 3, side, side) in -1..1 for token ids: Euler steps with classifier-free guidance."""
     n, side = len(ids), model.shape.side
     z = torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed)).to(ids.device)
     times = torch.linspace(0, 1, steps + 1).tolist()

@@ -14,45 +14,54 @@ class Preset:
     width: int
     depth: int
     heads: int
+    rank: int  #: channels between the condition and the modulation of a block; 0 = straight
+    word_width: int  #: channels of a row of the embedding table
     sketch: int  #: channels of the sketch that the prompt alone gives to every patch
     batch: int
-    minutes: float  #: of learning to draw in all, resumed runs included
-    enlarge: float  #: minutes of learning to enlarge, in each run; 0 = drawn at full size at once
-    shift: float  #: mean of the logit of t; lower for larger pictures, which need more noise to hide
+    minutes: float  #: of learning to generate in all, resumed runs included
+    shift: float  #: mean of the logit of t; lower for larger images, which need more noise to hide
     rate: float = 2e-3  #: of Muon, for the matrices of the blocks; AdamW takes half of it for the rest
-    recoloured: float = 0.04  #: share of pictures painted in another colour
+    recoloured: float = 0.04  #: share of images painted in another colour
+    counted: float = 0.0  #: share of images that show two, three or four of a thing
     silent: float = 0.1  #: share of captions left out, for classifier-free guidance
     average: float = 0.999  #: decay of the averaged weights
 
 
 PRESETS = {
-    "cpu": Preset(
-        styles=("flat",),
-        concrete_only=True,
-        side=32,
-        patch=4,
-        width=256,
-        depth=6,
-        heads=4,
-        sketch=24,
-        batch=64,
-        minutes=95,
-        enlarge=20,
-        shift=-0.4,
-    ),
     "gpu": Preset(
         styles=("flat", "3d", "noto", "outline", "simple"),
         concrete_only=False,
         side=128,
         patch=8,
-        width=320,
-        depth=7,
-        heads=5,
-        sketch=12,
+        width=384,
+        depth=8,
+        heads=6,
+        rank=64,
+        word_width=192,
+        sketch=8,
         batch=256,
-        minutes=60,
-        enlarge=0,
-        shift=-1.2,
+        minutes=8,
+        shift=-1.0,
+        recoloured=0.1,
+        counted=0.12,
         average=0.9995,
+    ),
+    # To try the code within a minute on a CPU; what it generates is a blur.
+    "tiny": Preset(
+        styles=("flat", "simple"),
+        concrete_only=True,
+        side=32,
+        patch=8,
+        width=64,
+        depth=2,
+        heads=2,
+        rank=16,
+        word_width=32,
+        sketch=4,
+        batch=32,
+        minutes=0.25,
+        shift=-0.4,
+        recoloured=0.1,
+        counted=0.12,
     ),
 }

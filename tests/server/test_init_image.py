@@ -76,7 +76,7 @@ async def test_what_is_no_image_is_refused_before_it_is_sent(caller: Caller, com
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_text("no image")
     answer = await caller.generate(init_image=str(tmp_path / "images" / "a.png"))
-    assert answer.error.startswith("init_image is no image that can be read.")
+    assert "a.png' is no image that can be read" in answer.error
     assert comfyui.files.inputs == {}
 
 

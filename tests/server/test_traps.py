@@ -240,7 +240,6 @@ async def test_a_comfyui_that_is_restarted_while_it_generates_loses_the_job(call
 
 async def test_the_size_told_is_that_of_the_real_image(caller: Caller, comfyui: ComfyUIServer):
     comfyui.image = lambda *_: paint(48, 40, 1, "", 0)
-    await anyio.to_thread.run_sync(comfyui.restart)
     facts = (await caller.generate()).facts
     assert (facts["width"], facts["height"]) == (48, 40)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mcp_image_gen_local.domain.image import SavedImage
-from mcp_image_gen_local.storage.previews import Preview, render
+from mcp_image_gen_local.storage.previews import NoPreview, Preview, render
 from tests.storage.images import encoded, gradient, noise, photo
 
 FORMATS = ["png", "jpeg", "webp"]
@@ -41,9 +41,9 @@ def opened(preview: Preview) -> Image.Image:
     return image
 
 
-def sent_bytes(previews: list[Preview | None]) -> int:
+def sent_bytes(previews: list[Preview | NoPreview]) -> int:
     """Return what the images take in an answer."""
-    return sum(len(base64.b64encode(p.data)) for p in previews if p)
+    return sum(len(base64.b64encode(p.data)) for p in previews if isinstance(p, Preview))
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
@@ -99,7 +99,7 @@ def test_a_very_tall_image_full_of_detail_is_scaled(saved):
 def test_a_batch_shares_the_budget(saved, image_format: str):
     batch = [saved(noise(1024, 1024)), saved(gradient(64, 64)), saved(noise(512, 512)), saved(photo(1024, 1024))]
     previews = render(batch, image_format=image_format, max_bytes=CLAUDE_DESKTOP)
-    assert all(previews)
+    assert all(isinstance(preview, Preview) for preview in previews)
     assert sent_bytes(previews) <= CLAUDE_DESKTOP - 10_000
     assert (previews[1].width, previews[1].height) == (64, 64)
 
@@ -121,7 +121,8 @@ def test_the_smallest_budget_and_the_largest_batch_never_fail(saved, count: int,
 
 def test_none_sends_no_image(saved):
     batch = [saved(gradient(16, 16)), saved(gradient(16, 16))]
-    assert render(batch, image_format="none", max_bytes=CLAUDE_DESKTOP) == [None, None]
+    previews = render(batch, image_format="none", max_bytes=CLAUDE_DESKTOP)
+    assert [str(preview) for preview in previews] == ["inline images are switched off"] * 2
 
 
 def test_transparent_parts_become_white_in_jpeg_and_stay_transparent_elsewhere(saved):
@@ -180,7 +181,7 @@ def test_an_image_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(save
     gone, here = saved(gradient(16, 16)), saved(gradient(64, 64))
     gone.path.unlink()
     previews = render([gone, here], image_format="png", max_bytes=CLAUDE_DESKTOP)
-    assert previews[0] is None
+    assert str(previews[0]) == "its file cannot be read (No such file or directory)"
     assert opened(previews[1]).size == (64, 64)
 
 
@@ -188,4 +189,6 @@ def test_an_image_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(save
 @pytest.mark.parametrize("data", [b"", b"no image", encoded(noise(64, 64))[:3000]], ids=["empty", "text", "cut off"])
 def test_a_file_that_the_user_has_damaged_has_no_preview(saved, data: bytes, image_format: str):
     """The answer still tells the path; it must not fail."""
-    assert render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP) == [None]
+    [preview] = render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
+    assert isinstance(preview, NoPreview)
+    assert str(preview).startswith("its file cannot be decoded (")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from mcp_image_gen_local.domain.capabilities import Capabilities
-from mcp_image_gen_local.domain.image import EngineImage, ImageRef
+from mcp_image_gen_local.domain.image import EngineImage, ImageRef, InputImage
 from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.domain.request import GenerationRequest
@@ -13,11 +13,11 @@ from mcp_image_gen_local.domain.request import GenerationRequest
 class ImageReader(Protocol):
     """Reads the images that a request names."""
 
-    async def read(self, image: ImageRef) -> bytes:
-        """Return the bytes of the file.
+    async def read(self, image: ImageRef) -> InputImage:
+        """Return the file and its size.
 
         Raises:
-            InvalidRequest: it cannot be read, or is no longer what it was when it was named.
+            InvalidRequest: it cannot be read or decoded, or is no longer what it was when it was named.
         """
         ...
 

@@ -18,6 +18,15 @@ class ImageRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputImage:
+    """An image that a request names, read: it can be decoded."""
+
+    data: bytes = field(repr=False)  #: the whole file
+    width: int  #: pixels, turned as its EXIF says
+    height: int  #: pixels, likewise
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineImage:
     """A finished image as the engine returned it."""
 

@@ -5,6 +5,7 @@ Never structured content beside an image: several clients then drop the image.
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastmcp.tools import ToolResult
@@ -17,7 +18,7 @@ from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.settings import Settings
 from mcp_image_gen_local.storage.images import OutputFolder
-from mcp_image_gen_local.storage.previews import TEXT_BYTES, Preview, render
+from mcp_image_gen_local.storage.previews import TEXT_BYTES, NoPreview, Preview, render
 
 MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
@@ -34,7 +35,7 @@ async def of_job(job: Job, settings: Settings) -> ToolResult:
     blocks: list[ContentBlock] = [
         TextContent(type="text", text=_lines(_finished(job), _story(job, previews, settings)))
     ]
-    blocks += [_inline(preview) for preview in previews if preview]
+    blocks += [_inline(preview) for preview in previews if isinstance(preview, Preview)]
     blocks += [_link(image) for image in job.images]
     return ToolResult(content=blocks)
 
@@ -83,7 +84,7 @@ def _what_next(job: Job) -> str:
     )
 
 
-def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
+def _story(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> str:
     """Return the sentences for the reader of a finished job."""
     many = len(job.images) > 1
     sentences = [f"Saved {len(job.images)} images." if many else f"Saved to {job.images[0].path}."]
@@ -96,14 +97,19 @@ def _story(job: Job, previews: list[Preview | None], settings: Settings) -> str:
             "Warning: the image has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
             "start ComfyUI with --fp32-vae, or generate with another seed."
         )
-    if settings.inline_format != "none" and None in previews:
-        sentences.append("Not every image fits into this answer; open the file to see it.")
-    scaled = next(
-        (p for p, i in zip(previews, job.images, strict=True) if p and (p.width, p.height) != (i.width, i.height)), None
-    )
-    if scaled:
-        sentences.append(f"The inline image is scaled to {scaled.width}x{scaled.height}; the file is full size.")
-    return " ".join(sentences)
+    return " ".join([*sentences, *_inline_story(job, previews, settings)])
+
+
+def _inline_story(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> Iterator[str]:
+    """Yield what to know of the images inside the answer: why one is missing, and that one is scaled."""
+    for reason in dict.fromkeys(str(preview) for preview in previews if isinstance(preview, NoPreview)):
+        if settings.inline_format != "none":
+            which = "An image is" if len(previews) > 1 else "The image is"
+            yield f"{which} not shown here: {reason}. Open the file to see it."
+    pairs = zip(previews, job.images, strict=True)
+    shown = ((p, i) for p, i in pairs if isinstance(p, Preview))
+    if scaled := next((p for p, i in shown if (p.width, p.height) != (i.width, i.height)), None):
+        yield f"The inline image is scaled to {scaled.width}x{scaled.height}; the file is full size."
 
 
 def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import json
 import os
 import time
@@ -11,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritable
 from mcp_image_gen_local.domain.image import EngineImage, SavedImage
+from mcp_image_gen_local.imaging import ImageHeader, ImageTooLarge, ImageUnreadable, decode_image, read_header
 from mcp_image_gen_local.storage import png
 
-EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif"}
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 METADATA_KEYWORD = "mcp-image-gen"
 PART = ".part"  #: ending of a file that is being written
 #: An image of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
@@ -72,24 +72,25 @@ class ImageStore:
             GenerationFailed: the engine handed over something that is no image.
         """
         data = image.data
-        kind, width, height, uniform = _inspect(image)
+        header, uniform = _inspect(image)
+        kind = header.format.lower()
         if png.is_png(data):
             data = png.with_text(data, METADATA_KEYWORD, json.dumps(provenance, ensure_ascii=False, default=str))
         try:
             path = self._write(
                 data,
                 filename_ms,
-                f"{'random' if image.seed is None else image.seed}.{EXTENSIONS.get(kind, kind.lower())}",
+                f"{'random' if image.seed is None else image.seed}.{EXTENSIONS.get(kind, kind)}",
             )
         except OSError as error:
             raise self._not_writable(error, image.source) from error
         return SavedImage(
             path=path,
             seed=image.seed,
-            width=width,
-            height=height,
+            width=header.width,
+            height=header.height,
             size_bytes=len(data),
-            mime_type=f"image/{kind.lower()}",
+            mime_type=f"image/{kind}",
             index=image.index,
             uniform=uniform,
         )
@@ -168,25 +169,26 @@ def _name_file(part: Path, path: Path) -> None:
         part.rename(path)
 
 
-def _inspect(image: EngineImage) -> tuple[str, int, int, bool]:
-    """Return format, width, height, and whether all pixels are equal."""
-    from PIL import Image, UnidentifiedImageError  # slow to import; not needed to start
-
+def _inspect(image: EngineImage) -> tuple[ImageHeader, bool]:
+    """Return what the header tells, and whether all pixels are equal."""
     try:
-        with Image.open(io.BytesIO(image.data)) as decoded:
-            width, height = decoded.size
-            suspect = len(image.data) < width * height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES
-            uniform = suspect and _is_uniform(decoded.convert("RGB").getextrema())
-            if decoded.format == "PNG" and not png.is_png(image.data):
-                message = "a PNG without its end"
-                raise OSError(message)
-            return decoded.format or "PNG", width, height, uniform
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        header = read_header(image.data)
+        if header.format == "PNG" and not png.is_png(image.data):
+            raise ImageUnreadable("a PNG without its end")
+        return header, _is_uniform(image.data, header)
+    except ImageUnreadable as error:
         raise GenerationFailed(
             f"The engine handed over a file that is no whole image ({len(image.data)} bytes).",
             hint=f"It lies at {image.source}",
         ) from error
 
 
-def _is_uniform(extrema: Any) -> bool:
-    return all(low == high for low, high in extrema)
+def _is_uniform(data: bytes, header: ImageHeader) -> bool:
+    """Tell whether all pixels are equal; an image that is too large to be decoded counts as one that is not."""
+    if len(data) >= header.width * header.height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES:
+        return False
+    try:
+        extrema = decode_image(data).convert("RGB").getextrema()
+    except ImageTooLarge:
+        return False
+    return all(low == high for low, high in cast("tuple[tuple[int, int], ...]", extrema))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_image_gen_local.domain.errors import InvalidRequest
-from mcp_image_gen_local.domain.image import ImageRef
+from mcp_image_gen_local.domain.image import ImageRef, InputImage
+from mcp_image_gen_local.imaging import ImageTooLarge, ImageUnreadable, decode_image
 
 MAX_BYTES = 64 * 2**20
 
@@ -35,16 +36,13 @@ class InputImages:
             )
         return refer_to(path)
 
-    async def read(self, image: ImageRef) -> bytes:
-        """Return the bytes of the file.
+    async def read(self, image: ImageRef) -> InputImage:
+        """Return the file and its size.
 
         Raises:
-            InvalidRequest: it cannot be read, or is no longer what it was when it was named.
+            InvalidRequest: it cannot be read or decoded, or is no longer what it was when it was named.
         """
-        data = await asyncio.to_thread(_read, Path(image.uri))
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise InvalidRequest(f"The image {image.uri!r} changed after it was named.", hint="Call again.")
-        return data
+        return await asyncio.to_thread(_read_image, image)
 
 
 def refer_to(path: Path) -> ImageRef:
@@ -54,6 +52,21 @@ def refer_to(path: Path) -> ImageRef:
         InvalidRequest: it cannot be read, or is larger than 64 MiB.
     """
     return ImageRef(uri=str(path.absolute()), sha256=hashlib.sha256(_read(path)).hexdigest())
+
+
+def _read_image(image: ImageRef) -> InputImage:
+    data = _read(Path(image.uri))
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        raise InvalidRequest(f"The image {image.uri!r} changed after it was named.", hint="Call again.")
+    try:
+        width, height = decode_image(data).size
+    except ImageTooLarge as error:
+        raise InvalidRequest(f"The image {image.uri!r} is too large: {error}.", hint="Scale it down.") from error
+    except ImageUnreadable as error:
+        raise InvalidRequest(
+            f"The file {image.uri!r} is no image that can be read: {error}.", hint="Give a PNG, JPEG or WebP."
+        ) from error
+    return InputImage(data=data, width=width, height=height)
 
 
 def _read(path: Path) -> bytes:

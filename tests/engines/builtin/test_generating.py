@@ -151,7 +151,7 @@ def _request():
 
 
 async def test_a_seed_generates_the_same_image_on_every_machine(icons: Caller):
-    """The recording was generated elsewhere; other processors may round the last digit otherwise."""
+    """As recorded; other processors and runtimes may round the last digit otherwise."""
     recorded = Path(__file__).parents[2] / "recordings" / "builtin_red_apple_seed_1.png"
     generated = pixels(await generate(icons, steps=20))
     with Image.open(recorded) as image:

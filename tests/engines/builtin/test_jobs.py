@@ -52,7 +52,7 @@ async def test_unknown_words_of_the_negative_prompt_are_named(icons: Caller):
 def test_doctor_tells_what_the_engine_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     command = ["doctor", "--engine", "builtin", "--output-dir", str(tmp_path)]
     assert app(command, result_action="return_value") == 0
-    assert "built-in model 1: 1169 things at 128x128" in capsys.readouterr().out
+    assert "built-in model 2: 2530 things at 128x128" in capsys.readouterr().out
 
 
 async def test_a_fault_of_the_runtime_is_told_and_not_taken_for_a_finished_job(

@@ -71,10 +71,10 @@ class BuiltinBackend:
 
     @property
     def _native_side(self) -> int:
-        return int(self._facts["side"] * self._facts["enlarge"])
+        return int(self._facts["side"])
 
     async def _load(self) -> None:
-        """Load the networks once, in a thread: it takes half a second."""
+        """Load the network once, in a thread: it takes half a second."""
         async with self._loading:
             await asyncio.to_thread(lambda: self._network)
 
@@ -108,8 +108,8 @@ class BuiltinBackend:
                 hint="It generates single things such as 'a red apple', 'cat face' or 'sailboat'; for anything else "
                 "run ComfyUI and set IMAGE_GEN_ENGINE=comfyui.",
             )
-        data = await images.read(request.init_image) if request.init_image else None
-        start = await asyncio.to_thread(_read_start, data, self._facts["side"])
+        image = await images.read(request.init_image) if request.init_image else None
+        start = await asyncio.to_thread(images_of.from_file, image.data, self._facts["side"]) if image else None
         defaults, native = self._facts["defaults"], self._native_side
         cfg = defaults["cfg"] if request.cfg is None else request.cfg
         denoise = None if start is None else (DENOISE if request.denoise is None else request.denoise)
@@ -168,7 +168,7 @@ class BuiltinBackend:
 
     def _finish(self, image: "NDArray[Any]", plan: Plan) -> bytes:
         native = self._native_side
-        return images_of.to_png(self._network.finish(image), plan.width or native, plan.height or native)
+        return images_of.to_png(image, plan.width or native, plan.height or native)
 
     def _sample(self, plan: Plan, seed: int) -> SampleSpec:
         work = plan.payload
@@ -202,7 +202,7 @@ class BuiltinBackend:
         return ModelCatalog(models=(model,))
 
     async def check(self) -> str:
-        """Load the networks and return what they are."""
+        """Load the network and return what it is."""
         await self._load()
         facts, native = self._facts, self._native_side
         return (
@@ -211,7 +211,7 @@ class BuiltinBackend:
         )
 
     async def aclose(self) -> None:
-        """Release the networks: 40 MB."""
+        """Release the network: 80 MB."""
         self.__dict__.pop("_network", None)
 
 
@@ -229,15 +229,6 @@ def _next(samples: "Iterator[NDArray[Any]]") -> tuple["NDArray[Any]", bytes]:
     """Return the image after the next step, and its preview."""
     image = next(samples)
     return image, images_of.to_png(image, PREVIEW_SIDE, PREVIEW_SIDE)
-
-
-def _read_start(data: bytes | None, side: int) -> "NDArray[Any] | None":
-    if data is None:
-        return None
-    try:
-        return images_of.from_file(data, side)
-    except (OSError, SyntaxError) as error:
-        raise InvalidRequest("init_image is no image that can be read.", hint="Give a PNG, JPEG or WebP.") from error
 
 
 def _named(words: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 import io
 from typing import TYPE_CHECKING, Any
 
+from mcp_image_gen_local.imaging import decode_image
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,16 +30,11 @@ def to_png(array: "Array", width: int, height: int) -> bytes:
 
 
 def from_file(data: bytes, side: int) -> "Array":
-    """Return any image file as an array (3, side, side) in -1..1: whole, on white.
-
-    Raises:
-        OSError: the bytes are no image.
-    """
+    """Return an image file that can be decoded as an array (3, side, side) in -1..1: whole, on white."""
     import numpy as np
     from PIL import Image, ImageOps  # heavy; see above
 
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGBA")
+    image = decode_image(data).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
     fitted = ImageOps.pad(page.convert("RGB"), (side, side), Image.Resampling.BOX, color="white")

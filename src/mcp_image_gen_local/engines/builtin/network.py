@@ -20,31 +20,22 @@ REINSTALL = 'pip install --force-reinstall ".[builtin]" in the folder of mcp-ima
 
 
 class Network:
-    """Denoiser and enlarger, with the facts of their training.
+    """The denoiser, with the facts of its training.
 
     Raises:
         EngineNotInstalled: the runtime is not installed, or a weight file is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load and check the files of `folder`: vocabulary.json, SHA256SUMS and the networks it names."""
+        """Load and check the files of `folder`: vocabulary.json, SHA256SUMS and denoiser.onnx."""
         self.facts = read_facts(folder)
-        networks = ("denoiser.onnx", "enlarger.onnx") if self.facts["enlarge"] > 1 else ("denoiser.onnx",)
-        _check_sums(folder, ("vocabulary.json", *networks))
+        _check_sums(folder, ("vocabulary.json", "denoiser.onnx"))
         self.side: int = self.facts["side"]
-        self.enlarge: int = self.facts["enlarge"]
         self._denoiser = _session(folder / "denoiser.onnx")
-        self._enlarger = _session(folder / "enlarger.onnx") if self.enlarge > 1 else None
 
     def denoise(self, z: "Array", t: "Array", ids: "Array") -> "Array":
         """Return the clean images (N, 3, side, side) that the noisy ones seem to hide."""
         return cast("Array", self._denoiser.run(None, {"z": z, "t": t, "ids": ids})[0])
-
-    def finish(self, image: "Array") -> "Array":
-        """Return the image (3, side, side) at its native size: enlarged and sharp where it was generated small."""
-        if self._enlarger is None:
-            return image
-        return cast("Array", self._enlarger.run(None, {"picture": image[None]})[0][0])
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -69,6 +60,10 @@ def vocabulary_of(facts: dict[str, Any]) -> Vocabulary:
         grams=facts["grams"],
         buckets=facts["buckets"],
         stop_words=frozenset(facts["stop_words"]),
+        labels=frozenset(facts["concepts"]),
+        aliases=facts["aliases"],
+        colours=frozenset(facts["colours"]),
+        modifiers=frozenset(facts["modifiers"]),
         least_overlap=facts["least_overlap"],
     )
 

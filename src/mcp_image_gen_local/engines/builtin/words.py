@@ -6,7 +6,8 @@ A word is known by its own id and, beside it, by its letter n-grams (as in fastT
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 STOP_WORDS = frozenset(
@@ -43,6 +44,10 @@ class Vocabulary:
     grams: int = 20  #: n-grams kept of a word
     buckets: int = 4096  #: rows of the embedding table for hashed n-grams
     stop_words: frozenset[str] = STOP_WORDS
+    labels: frozenset[str] = frozenset()  #: names of the things that the model knows
+    aliases: Mapping[str, str] = field(default_factory=dict)  #: everyday name of a thing -> its label
+    colours: frozenset[str] = frozenset()
+    modifiers: frozenset[str] = frozenset()  #: counts, styles and adjectives: like colours, words that are no things
     least_overlap: float = 0.7  #: a word that cannot be corrected and is less like (0..1) any known one is ignored
 
     @cached_property
@@ -108,12 +113,32 @@ class Vocabulary:
                 seen.append(word)
             else:
                 ignored.append(word)
+        things = self._things(seen)
+        if (named := self._named(things, seen)) != things:
+            seen = [*(word for word in seen if word not in things), *named]
+            corrected[" ".join(things)] = " ".join(named)
         beyond = (*seen[self.length :], *words[MOST_WORDS:])
         return ParsedPrompt(words=tuple(seen[: self.length]), ignored=(*ignored, *beyond), corrected=corrected)
 
+    def _things(self, words: list[str]) -> list[str]:
+        """Return the words that name things; all, when a colour is all there is: "an orange"."""
+        return [word for word in words if word not in self.modifiers | self.colours] or words
+
+    def _named(self, things: list[str], words: list[str]) -> list[str]:
+        """Return the label of things that `words` call by an everyday name or in the plural: automobile for "cars"."""
+        if len(things) == 1 and things[0] not in self.labels:
+            known = (stem for stem in singulars(things[0]) if stem in self.labels or stem in self.aliases)
+            things = [next(known, things[0])]
+        label = self.split(self.aliases.get(" ".join(things), ""))
+        said = set(words) | set(things)
+        if not label or any(set(things) < set(known.split()) <= said for known in self.labels):
+            return things  # "blue heart" is a label as it stands
+        is_coloured = not self.colours.isdisjoint(said - set(things))
+        return [word for word in label if not (is_coloured and word in self.colours)]
+
     def _mend(self, word: str) -> list[str]:
         """Return what an unknown word means: the singular, the same sound, one slip away, two words run together."""
-        stems = [word.removesuffix(end) + instead for end, instead in PLURALS if word.endswith(end)]
+        stems = singulars(word)
         if known_stem := next((stem for stem in stems if stem in self._rows), None):
             return [known_stem]
         if alike := self._deletes.get("/" + sound(word)):
@@ -140,6 +165,11 @@ class ParsedPrompt:
     words: tuple[str, ...]  #: that it will see, in order
     ignored: tuple[str, ...]  #: words like nothing that it knows, and those beyond its length
     corrected: dict[str, str]  #: word as written -> known word or words taken instead
+
+
+def singulars(word: str) -> list[str]:
+    """Return what `word` may be the plural of."""
+    return [word.removesuffix(end) + instead for end, instead in PLURALS if word.endswith(end)]
 
 
 def one_letter_less(word: str) -> set[str]:

@@ -35,7 +35,7 @@ from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
 from mcp_image_gen_local.engines.comfyui.follow import Follower
 from mcp_image_gen_local.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
 from mcp_image_gen_local.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
-from mcp_image_gen_local.engines.comfyui.planning import size_of, values_for
+from mcp_image_gen_local.engines.comfyui.planning import values_for
 from mcp_image_gen_local.engines.comfyui.queueing import send, withdraw
 from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
 from mcp_image_gen_local.engines.comfyui.socket import EventStream
@@ -90,10 +90,10 @@ class ComfyUIEngine:
         graph = json.loads(workflow.read_text("utf-8"))
         init_size = None
         if request.init_image is not None:
-            data = await images.read(request.init_image)
-            init_size = await asyncio.to_thread(size_of, data)
+            image = await images.read(request.init_image)
+            init_size = (image.width, image.height)
             name = f"{request.init_image.sha256[:20]}.png"
-            graph = graphs.begin_with_image(graph, await self._client.upload_image(data, name))
+            graph = graphs.begin_with_image(graph, await self._client.upload_image(image.data, name))
             self._classes.pop("LoadImage", None)  # its list of files has just grown
         seed = random_seed() if request.seed is None else request.seed
         values, notes = values_for(request, choice, seed=seed, init_size=init_size)

@@ -1,9 +1,7 @@
 """From a request and a model to the values of a graph. Pure."""
 
-import io
 from typing import Any
 
-from mcp_image_gen_local.domain.errors import InvalidRequest
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN, Family
 from mcp_image_gen_local.engines.comfyui.models import Choice
@@ -71,18 +69,3 @@ def fit(size: tuple[int, int], family: Family) -> tuple[int, int]:
 def round_to(size: int, grid: int) -> int:
     """Return the multiple of `grid` nearest to `size`, at least one `grid`."""
     return max(grid, (size + grid // 2) // grid * grid)
-
-
-def size_of(image: bytes) -> tuple[int, int]:
-    """Return width and height of an image file, turned as its EXIF says and as ComfyUI will turn it.
-
-    Raises:
-        InvalidRequest: the bytes are no image.
-    """
-    from PIL import Image, ImageOps  # slow to import; only wanted for an init_image
-
-    try:
-        with Image.open(io.BytesIO(image)) as opened:
-            return ImageOps.exif_transpose(opened).size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidRequest("init_image is no image that can be read.", hint="Give a PNG, JPEG or WebP.") from error
