@@ -32,9 +32,17 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The text of an error."""
+        """What an error says to readers."""
         assert self.is_error, self.text
-        return self.text
+        return self.story
+
+    @property
+    def code(self) -> str:
+        """The code of an error, for programs."""
+        assert self.is_error, self.text
+        facts = json.loads(self.text.splitlines()[0])
+        assert facts["status"] == "failed"
+        return str(facts["error"]["code"])
 
     def image(self, index: int = 0) -> Image.Image:
         """The inline image, decoded."""

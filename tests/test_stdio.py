@@ -121,9 +121,9 @@ def test_it_starts_while_comfyui_is_off_and_generates_once_it_is_on(spawn, comfy
     server.handshake()
     result = server.ask("tools/call", GENERATE)
     assert result["isError"] is True
-    assert result["content"][0]["text"] == (
-        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
-    )
+    line, sentence = result["content"][0]["text"].split("\n")
+    assert json.loads(line)["error"]["code"] == "engine_unreachable"
+    assert sentence == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
     comfyui.start()
     assert server.ask("tools/call", GENERATE)["isError"] is False
     code, log = server.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mcp_image_gen_local.domain import errors
 from mcp_image_gen_local.domain.errors import ImageGenError
 from mcp_image_gen_local.engine_kit.registry import engine_names
+from mcp_image_gen_local.storage.images import ImageStore
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.engines.others import post
@@ -276,3 +278,39 @@ async def test_a_global_clear_of_the_history_does_not_cost_a_saved_image(caller:
     prompt_id = (await caller.generate(seed=8)).facts["prompt_id"]
     await post(comfyui, "/history", {"clear": True})
     assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["seed"] == 8
+
+
+# -- for programs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"model": "nobody"}, "model_not_found"),
+        ({"width": 1}, "invalid_request"),
+        ({"width": "abc"}, "invalid_request"),
+        ({"prompt": ""}, "invalid_request"),
+        ({"init_image": "/etc/passwd"}, "invalid_request"),
+    ],
+)
+async def test_an_error_begins_with_its_code(caller: Caller, arguments: dict[str, object], code: str):
+    assert (await caller.generate(**arguments)).code == code
+
+
+async def test_a_failed_job_tells_its_id(caller: Caller, comfyui: ComfyUIServer):
+    comfyui.fail("out_of_memory")
+    answer = await caller.generate()
+    facts = json.loads(answer.text.splitlines()[0])
+    assert (facts["status"], facts["prompt_id"]) == ("failed", comfyui.prompts[0]["prompt_id"])
+    assert facts["error"]["code"] == "out_of_memory"
+    assert answer.error == f"{facts['error']['message']} {facts['error']['hint']}".strip()
+
+
+async def test_a_fault_of_the_server_has_a_code_too(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(ImageStore, "describe", broken)
+    answer = await caller.call("get_output_directory")
+    assert answer.code == "unexpected_error"
+    assert answer.error == "An unexpected error: ZeroDivisionError('a fault'). Report it with the log."

@@ -48,10 +48,16 @@ async def read_json(caller: Caller, uri: str) -> Any:
 
 
 async def error_of(caller: Caller, uri: str) -> str:
-    """Return the text that the client gets in place of the resource."""
+    """Return what readers get in place of the resource; the line for programs is checked."""
     with pytest.raises(MCPError) as caught:
         await caller.client.read_resource_mcp(uri)
-    return caught.value.error.message
+    first, _, rest = caught.value.error.message.partition("\n")
+    if not rest:
+        return first  # FastMCP's own: no such resource
+    facts = json.loads(first)
+    assert facts["status"] == "failed"
+    assert rest == f"{facts['error']['message']} {facts['error']['hint']}".strip()
+    return rest
 
 
 async def successor(connect) -> Caller:

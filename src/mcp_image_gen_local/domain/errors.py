@@ -20,7 +20,7 @@ ImageGenError
 ├── GenerationLost        the engine no longer knows the job
 ├── GenerationTimeout     the job took longer than the user allows
 ├── JobOfAnother          the job belongs to another client of the engine
-├── ImageGone           the engine named an image that it no longer has
+├── ImageGone             the engine named an image that it no longer has
 ├── OutputNotWritable     the image could not be written to disk
 ├── JournalUnusable       the journal of jobs cannot be read
 ├── PromptUnknown         no such prompt_id here or at the engine
@@ -138,13 +138,13 @@ class QueueFull(ImageGenError):
 
 
 class GenerationFailed(ImageGenError):
-    """The engine reported an error while generation."""
+    """The engine reported an error while generating."""
 
     code = "generation_failed"
 
 
 class OutOfMemory(GenerationFailed):
-    """The engine ran out of memory while generation."""
+    """The engine ran out of memory while generating."""
 
     code = "out_of_memory"
 
@@ -201,6 +201,11 @@ class UnexpectedError(ImageGenError):
     """A fault of this program; the engine may have the image all the same."""
 
     code = "unexpected_error"
+
+
+def unexpected(error: Exception) -> UnexpectedError:
+    """Return a fault of this program as an error that names it."""
+    return UnexpectedError(f"An unexpected error: {repr(error)[:300]}.", hint="Report it with the log.")
 
 
 def error_from_dict(fields: Mapping[str, str]) -> ImageGenError:

@@ -11,7 +11,7 @@ from typing import Any
 from mcp_image_gen_local.domain.errors import (
     GenerationTimeout,
     ImageGenError,
-    UnexpectedError,
+    unexpected,
 )
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan, Progress, Ticket
@@ -106,8 +106,7 @@ class ActiveJob:
                 await self._time_out()
             else:
                 logger.exception("job %s", self.job.job_id)
-                failure = UnexpectedError(f"An unexpected error: {repr(error)[:300]}.", hint="Report it with the log.")
-                await self._fail(failure)
+                await self._fail(unexpected(error))
         logger.info("job %s: %s", self.job.job_id, self.job.status)
         if self.job.status is JobStatus.DONE and self._context.after_done:
             await self._context.after_done(self.job)

@@ -1,5 +1,7 @@
 """Failures as a client sees them: tool errors whose text says what to do."""
 
+import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,16 +12,31 @@ from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import ToolResult
 
-from mcp_image_gen_local.domain.errors import ImageGenError
+from mcp_image_gen_local.domain.errors import ImageGenError, InvalidRequest, unexpected
+from mcp_image_gen_local.domain.job import JobStatus
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def tool_errors() -> Iterator[None]:
-    """Turn every ImageGenError into a ToolError: the only kind whose text reaches all clients."""
+    """Turn every failure into a ToolError: the only kind whose text reaches all clients."""
     try:
         yield
     except ImageGenError as error:
-        raise ToolError(str(error)) from error
+        raise tool_error(error) from error
+    except ToolError:
+        raise
+    except Exception as error:
+        logger.exception("an unexpected error in a tool")
+        raise tool_error(unexpected(error)) from error
+
+
+def tool_error(error: ImageGenError, prompt_id: str | None = None) -> ToolError:
+    """Return the error as clients get it: one line of JSON for programs, then message and hint for readers."""
+    facts = {"status": JobStatus.FAILED, "prompt_id": prompt_id, "error": error.to_dict()}
+    line = json.dumps({name: value for name, value in facts.items() if value}, ensure_ascii=False)
+    return ToolError(f"{line}\n{error}")
 
 
 class ArgumentErrors(Middleware):
@@ -38,7 +55,8 @@ class ArgumentErrors(Middleware):
             if not isinstance(cause, pydantic.ValidationError):
                 raise
             problems = "; ".join(_problem(dict(e)) for e in cause.errors(include_url=False))
-            raise ToolError(f"{context.message.name}: {problems}. Correct the arguments and call again.") from error
+            wrong = InvalidRequest(f"{context.message.name}: {problems}.", hint="Correct the arguments and call again.")
+            raise tool_error(wrong) from error
 
 
 def _problem(error: dict[str, Any]) -> str:

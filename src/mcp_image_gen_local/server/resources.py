@@ -16,6 +16,7 @@ from mcp_image_gen_local.domain.errors import ImageGenError, ImageGone, InvalidR
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job
 from mcp_image_gen_local.server import answers
+from mcp_image_gen_local.server.errors import tool_error
 
 JSON = "application/json"
 RECENT_JOBS = 20
@@ -70,7 +71,8 @@ def resource_errors() -> Iterator[None]:
     try:
         yield
     except ImageGenError as error:
-        raise ResourceError(str(error), log_level=logging.DEBUG) from error  # FastMCP adds a traceback to the log
+        # FastMCP adds a traceback to the log
+        raise ResourceError(str(tool_error(error)), log_level=logging.DEBUG) from error
 
 
 async def _finished(app: App, prompt_id: str) -> Job:

@@ -16,7 +16,7 @@ from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.arguments import with_request_arguments
 from mcp_image_gen_local.server.cancellation import Cancellations
-from mcp_image_gen_local.server.errors import tool_errors
+from mcp_image_gen_local.server.errors import tool_error, tool_errors
 from mcp_image_gen_local.server.progress import ProgressReporter
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -37,8 +37,8 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
                 cancels=lambda: cancellations.by_client(ctx),
             )
             if job.error:
-                raise job.error.anew()
-        return await answers.of_job(job, app.settings)
+                raise tool_error(job.error, job.job_id)
+            return await answers.of_job(job, app.settings)
 
     server.tool(
         with_request_arguments(generate_image, GenerationRequest),
@@ -84,7 +84,8 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
         annotations=READS,
     )
     async def get_output_directory() -> ToolResult:
-        return answers.of_folder(await asyncio.to_thread(app.store.describe))
+        with tool_errors():
+            return answers.of_folder(await asyncio.to_thread(app.store.describe))
 
 
 async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
