@@ -17,6 +17,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
+from tests.processes import HEARS_CTRL_C
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -47,6 +48,7 @@ class Served:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
+            **HEARS_CTRL_C,
         )
 
     def wait_until_it_answers(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.comfyui_server import ComfyUIServer
+from tests.processes import HEARS_CTRL_C
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal or opens a pseudo-terminal")
 COMMAND = [sys.executable, "-m", "mcp_image_gen_local"]
@@ -38,6 +39,7 @@ def spawn(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Pope
             [*COMMAND, *map(str, arguments)],
             env=environment,
             text=True,
+            **HEARS_CTRL_C,
             **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
         started.append(process)

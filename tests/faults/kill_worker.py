@@ -2,7 +2,7 @@
 
 With `inf` seconds it is left to end. One line on stdout says how long the round took and how it ended.
 
-A fork of a process that has loaded everything begins to work within milliseconds; two hundred rounds take seconds.
+A fork of a process that has loaded everything begins to work within milliseconds; twenty rounds take a second.
 """
 
 import asyncio
