@@ -25,7 +25,7 @@ FAULTS: dict[str, str] = {
     "unauthorized": 'Everything answers 401 without header=("Authorization", "Bearer x").',
     "history_late": "/history/{id} is still {} for the first reads=1 reads after the end.",
     "history_empty": "A finished prompt never appears in the history.",
-    "out_of_memory": 'The sampler fails; text="cuda" (default), "rocm" or "cpu".',
+    "out_of_memory": 'The sampler fails; text="cuda" (default), "rocm" or "cpu"; after=0 samplers of the prompt.',
     "node_error": "The first loader fails: the model type cannot be detected.",
     "black": "The run succeeds, but every image is uniformly black.",
     "file_gone": "The history names the file, but /view answers 404.",

@@ -82,6 +82,7 @@ class Run:
         self._executed: list[str] = []
         self._loading_seen = False
         self._rendered = False
+        self._samplers = 0
 
     def run(self) -> None:
         """Execute the graph; the entry is in the history before `executing` null goes out."""
@@ -171,7 +172,9 @@ class Run:
 
     def _sample(self, node_id: str, value: Value) -> None:
         """Take the steps, with an interrupt seen at the next border."""
-        failure = self._controls.use("out_of_memory")
+        self._samplers += 1
+        planned = self._controls.options("out_of_memory") or {}
+        failure = self._controls.use("out_of_memory") if self._samplers > planned.get("after", 0) else None
         if failure is not None:
             raise NodeError(*OUT_OF_MEMORY[failure.get("text", "cuda")])
         for step in range(1, value.steps + 1):

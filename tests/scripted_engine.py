@@ -9,7 +9,7 @@ import anyio.lowlevel
 from mcp_image_gen_local.domain.capabilities import Capabilities
 from mcp_image_gen_local.domain.engine import Engine, ImageReader
 from mcp_image_gen_local.domain.errors import GenerationCancelled, ImageGone
-from mcp_image_gen_local.domain.image import EngineImage
+from mcp_image_gen_local.domain.image import EngineImage, InputImage
 from mcp_image_gen_local.domain.job import JobStatus, Plan, Progress, Ticket
 from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.domain.request import Feature, GenerationRequest
@@ -32,7 +32,7 @@ class ScriptedEngine(Engine):
         self.refusal: Exception | None = None  #: raised by cancel
         self.known: set[str] = set()  #: submitted here or by another process
         self.planned: list[GenerationRequest] = []
-        self.inputs: list[bytes] = []  #: images that requests named, as they were read
+        self.inputs: list[InputImage] = []  #: images that requests named, as they were read
         self.followed: list[str] = []
         self.looked_up: list[str] = []
         self.cancelled: list[str] = []

@@ -20,7 +20,7 @@ from torch import nn
 from mcp_image_gen_local.engines.builtin.words import STOP_WORDS, Vocabulary
 
 VERSION = "2"
-DEFAULTS = {"steps": 12, "cfg": 2.0}
+DEFAULTS = {"steps": 20, "cfg": 3.0}
 SMALLEST = 2048  # numbers; a smaller tensor stays as it is
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.domain.engine import Engine, ImageReader
-from mcp_image_gen_local.domain.errors import GenerationFailed, ImageGone
+from mcp_image_gen_local.domain.errors import GenerationCancelled, GenerationFailed, ImageGone
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.request import GenerationRequest
@@ -103,9 +103,9 @@ async def collect(engine: Engine, plan: Plan, ticket: Ticket, target: Target) ->
             name = target.filename_ms + image.index
             yield Saved(await asyncio.to_thread(target.store.save, image, provenance=provenance, filename_ms=name))
             count += 1
-    except ImageGone as gone:
+    except (ImageGone, GenerationFailed, GenerationCancelled) as failure:
         if not count:
             raise
-        yield Noted(str(gone))
+        yield Noted(str(failure))
     if not count:
         raise GenerationFailed("The engine finished the job without an image.", hint="Check the workflow and the log.")

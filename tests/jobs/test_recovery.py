@@ -52,7 +52,7 @@ async def test_a_crash_before_the_plan(make: Make, engine: ScriptedEngine, clock
     engine.steps()
     job = await ended(other, job_id)
     assert (job.status, job.images[0].seed, engine.known) == ("done", 7, {job_id})
-    assert (engine.planned, engine.inputs) == ([request, request], [plain(16, 16, 5)])
+    assert (engine.planned, [image.data for image in engine.inputs]) == ([request, request], [plain(16, 16, 5)])
     assert (job.filename_ms, job.request, engine.looked_up) == (before.filename_ms, request.to_dict(), [])
 
 

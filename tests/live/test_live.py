@@ -104,6 +104,14 @@ async def test_a_batch_of_two_gives_two_images(live: Caller):
     assert answer.image(0).tobytes() != answer.image(1).tobytes()
 
 
+async def test_a_batchs_image_comes_again_alone(live: Caller):
+    """Each image of a batch has a seed of its own, which gives its pixels without the others."""
+    answer = await live.generate(seed=40, batch_size=3)
+    last = answer.facts["images"][2]
+    with Image.open(last["path"]) as image:
+        assert image.convert("RGB").tobytes() == pixels(await live.generate(seed=last["seed"]))
+
+
 async def test_the_same_seed_generates_identical_pixels(live: Caller):
     first, again, other = [await live.generate(seed=seed) for seed in (5, 5, 6)]
     assert pixels(first) == pixels(again) != pixels(other)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mcp_image_gen_local.engines.comfyui.events import (
+    Cached,
     Ended,
     NodeOutput,
     NodeRunning,
@@ -63,7 +64,7 @@ def test_every_recorded_run_ends_exactly_once(name, kind):
 
 def test_a_cached_run_names_its_old_output_without_running_a_node():
     events = events_of("ws_cached.json")
-    assert [type(e) for e in events] == [Started, NodeOutput, Ended]
+    assert [type(e) for e in events] == [Started, Cached, NodeOutput, Ended]
 
 
 def test_an_error_message_brings_its_node_and_reason():

@@ -30,7 +30,7 @@ from mcp_image_gen_local.engines.comfyui.events import (
     pick_images,
     queue_items,
 )
-from mcp_image_gen_local.engines.comfyui.failures import rejection
+from mcp_image_gen_local.engines.comfyui.failures import failure_of, rejection
 from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
 from mcp_image_gen_local.engines.comfyui.follow import Follower
 from mcp_image_gen_local.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
@@ -188,6 +188,8 @@ class ComfyUIEngine:
                 failures.append(data)
         if failures:
             raise failures[0]
+        if failure := failure_of(outcome):  # the prompt ended before all of them were finished
+            raise failure
 
     async def _seeds(self, ticket: Ticket) -> Sequence[int]:
         """Return the seed of each image; a ticket without them is of a job that was found without our store."""

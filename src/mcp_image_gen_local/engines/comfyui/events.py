@@ -12,6 +12,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Cached:
+    """These nodes need not run: an earlier prompt left their outputs."""
+
+    node_ids: frozenset[str]
+
+
+@dataclass(frozen=True)
 class NodeRunning:
     """A node began to work."""
 
@@ -65,7 +72,7 @@ class Disconnected:
     """The socket is gone; nothing more will come by this way."""
 
 
-Event = Started | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Withdrawn | Disconnected
+Event = Started | Cached | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Withdrawn | Disconnected
 
 FRAME, FRAME_WITH_METADATA = 1, 4  #: first four bytes of a binary message
 ENDINGS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
@@ -108,6 +115,8 @@ def _parse(kind: str, data: Mapping[str, Any]) -> Event | None:
         return Ended(ENDINGS[kind], data)
     if kind == "execution_start":
         return Started()
+    if kind == "execution_cached" and isinstance(data.get("nodes"), list):
+        return Cached(frozenset(map(str, data["nodes"])))
     if kind == "executing" and data.get("node") is not None:
         return NodeRunning(str(data["node"]))
     if kind == "progress" and _is_number(data.get("value")) and _is_number(data.get("max")):

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_image_gen_local.domain.errors import GenerationFailed, ImageGenError, OutOfMemory, WorkflowRejected
+from mcp_image_gen_local.domain.errors import (
+    GenerationCancelled,
+    GenerationFailed,
+    ImageGenError,
+    OutOfMemory,
+    WorkflowRejected,
+)
+from mcp_image_gen_local.engines.comfyui.events import Outcome
 from mcp_image_gen_local.engines.comfyui.object_info import MODEL_INPUTS, missing_node, not_in_list, options
 
 MAX_TEXT = 300  #: characters of a foreign message that are passed on
@@ -35,6 +42,18 @@ KNOWN_FAULTS = {
     "invalid header": "The model file is damaged or was not downloaded whole: download it again.",
     "no space left on device": "ComfyUI's disk is full: free space there.",
 }
+
+
+def failure_of(outcome: Outcome) -> ImageGenError | None:
+    """Return why a prompt ended before its time; None if it succeeded."""
+    if outcome.kind == "error":
+        return execution_error(outcome.error)
+    if outcome.kind == "interrupted":
+        return GenerationCancelled(
+            "The image was interrupted at ComfyUI, by its Cancel button or another program.",
+            hint="Call again to generate it.",
+        )
+    return None
 
 
 def execution_error(detail: Mapping[str, Any]) -> ImageGenError:

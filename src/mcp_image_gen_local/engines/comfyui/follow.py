@@ -15,13 +15,13 @@ from mcp_image_gen_local.domain.errors import (
     EngineAnswerUnusable,
     EngineStalled,
     EngineUnreachable,
-    GenerationCancelled,
     GenerationFailed,
     GenerationLost,
 )
 from mcp_image_gen_local.domain.job import JobStatus, Progress
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen_local.engines.comfyui.events import (
+    Cached,
     Disconnected,
     Ended,
     Event,
@@ -37,7 +37,7 @@ from mcp_image_gen_local.engines.comfyui.events import (
     pick_images,
     queue_place,
 )
-from mcp_image_gen_local.engines.comfyui.failures import execution_error
+from mcp_image_gen_local.engines.comfyui.failures import failure_of
 from mcp_image_gen_local.engines.comfyui.graph import SAMPLERS
 from mcp_image_gen_local.engines.comfyui.socket import Inbox
 
@@ -70,6 +70,7 @@ class Follower:
         self._prompt_id = prompt_id
         self._classes = {node_id: str(node.get("class_type")) for node_id, node in graph.items()}
         self._outputs: dict[str, Any] = {}
+        self._cached: frozenset[str] = frozenset()
         self._sampled: dict[str, tuple[int, int]] = {}  #: sampler -> steps done, steps in all
         self._absences = 0
         self._restarted = False
@@ -79,7 +80,7 @@ class Follower:
         self.outcome: Outcome | None = None
 
     async def events(self) -> AsyncIterator[Progress]:
-        """Yield progress until the prompt has succeeded.
+        """Yield progress until there are images: all of them, or those that were finished before the prompt failed.
 
         Raises:
             GenerationFailed, OutOfMemory, GenerationCancelled, GenerationLost, EngineUnreachable.
@@ -94,13 +95,9 @@ class Follower:
             if progress:
                 self._newest = progress
                 yield progress
-        if self.outcome.kind == "error":
-            raise execution_error(self.outcome.error)
-        if self.outcome.kind == "interrupted":
-            raise GenerationCancelled(
-                "The image was interrupted at ComfyUI, by its Cancel button or another program.",
-                hint="Call again to generate it.",
-            )
+        failure = failure_of(self.outcome)
+        if failure and not pick_images(self.outcome.outputs):
+            raise failure
 
     async def _next_event(self) -> Event | None:
         wait = RECHECK_SECONDS if self._absences else POLL_SECONDS
@@ -115,6 +112,8 @@ class Follower:
         match event:
             case Started():
                 return Progress(status=JobStatus.RUNNING, phase="loading the model")
+            case Cached(node_ids):
+                self._cached = node_ids
             case NodeRunning(node_id) if self._classes.get(node_id) not in QUICK:
                 return Progress(status=JobStatus.RUNNING, phase=self._phase(node_id))
             case Step(node_id, value, maximum) if self._classes.get(node_id, "KSampler") in SAMPLERS:
@@ -129,9 +128,9 @@ class Follower:
         return None
 
     def _step(self, node_id: str, value: int, maximum: int) -> Progress:
-        """Count the steps of all samplers of the graph: each image of a batch has one of its own."""
+        """Count the steps of all samplers that run: each image of a batch has one of its own."""
         self._sampled[node_id] = (value, maximum)
-        samplers = {n for n, class_type in self._classes.items() if class_type in SAMPLERS} | {node_id}
+        samplers = {n for n, class_type in self._classes.items() if class_type in SAMPLERS} - self._cached | {node_id}
         steps = sum(self._sampled.get(n, (0, maximum))[1] for n in samplers)
         step = sum(done for done, _ in self._sampled.values())
         return Progress(status=JobStatus.RUNNING, phase="generating", step=step, steps=steps)
@@ -143,9 +142,9 @@ class Follower:
     async def _confirm(self, event: Ended) -> Outcome | None:
         """Return the outcome that the event announces, with its outputs; None if polling must find it."""
         if event.kind == "error":
-            return Outcome(kind="error", error=event.detail)
+            return Outcome(kind="error", outputs=self._outputs, error=event.detail)
         if event.kind == "interrupted":
-            return Outcome(kind="interrupted")
+            return Outcome(kind="interrupted", outputs=self._outputs)
         if pick_images(self._outputs):
             return Outcome(kind="success", outputs=self._outputs)
         for delay in HISTORY_DELAYS:
