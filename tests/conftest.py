@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.comfyui_server import ComfyUIServer
 
 #: Waits are shorter than for users.
 SHORT = Timings(lease=0.5, heartbeat=0.1, poll=0.02, settle=0.3, lookup_delays=(0.0, 0.05, 0.1))
+EXAMPLE = Path(__file__).parent.parent / "examples" / "checkerboard-engine"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -71,6 +73,20 @@ def configure(comfyui: ComfyUIServer, tmp_path: Path) -> Callable[..., Settings]
         return load_settings(**{"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": tmp_path / "images", **overrides})
 
     return make
+
+
+@pytest.fixture
+def example_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the example findable as an installed package is: its module on the path, its entry points beside it."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    facts = tmp_path / "site" / "checkerboard_engine-0.1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = [f"[{group}]\n{name} = {target}\n" for group, points in project["entry-points"].items()
+             for name, target in points.items()]  # fmt: skip
+    (facts / "entry_points.txt").write_text("".join(lines))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(EXAMPLE))
 
 
 @dataclass
