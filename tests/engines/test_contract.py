@@ -93,7 +93,6 @@ async def test_nothing_is_contacted_before_a_call(caller: Caller, subject: Subje
     await caller.client.list_tools()
     await caller.call("get_output_directory")
     assert subject.contacts() == 0
-    assert "engine" not in vars(caller.app)
 
 
 async def test_a_seed_gives_its_image(caller: Caller, generate):

@@ -45,6 +45,7 @@ def _spare_collector() -> None:
     Else each full collection looks at a hundred thousand objects of the libraries, and nothing answers for 30 to 90 ms.
     """
     gc.freeze()
+    gc.enable()  # disabled by main() while modules are imported
 
 
 async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> None:

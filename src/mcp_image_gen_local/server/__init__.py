@@ -10,8 +10,10 @@ from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.server.cancellation import Cancellations
 from mcp_image_gen_local.server.errors import ArgumentErrors
+from mcp_image_gen_local.server.listings import Listings
 from mcp_image_gen_local.server.resources import register_resources
 from mcp_image_gen_local.server.tools import register_tools
+from mcp_image_gen_local.server.warmup import WarmUp
 from mcp_image_gen_local.settings import Settings
 
 INSTRUCTIONS = (
@@ -37,8 +39,9 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         INSTRUCTIONS,
         version=__version__,
         lifespan=lifespan,
-        middleware=[ArgumentErrors(), cancellations],
+        middleware=[ArgumentErrors(), cancellations, WarmUp(lambda: app.engine)],
     )
+    server.add_middleware(Listings(server.local_provider))  # the innermost
     register_tools(server, app, cancellations)
     register_resources(server, app)
     return server
