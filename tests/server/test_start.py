@@ -8,8 +8,8 @@ import pytest
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
-#: Not loaded before the first call: engines, imaging, and the store of FastMCP's rules.
-LATE = ("PIL", "numpy", "onnxruntime", "key_value.aio.stores.memory", "mcp_image_gen_local.engines.comfyui.engine")
+#: Not loaded before the first call.
+LATE = ("PIL", "numpy", "onnxruntime", "mcp_image_gen_local.engines.comfyui.engine")
 LISTED = """
 import asyncio, sys
 from fastmcp import Client
