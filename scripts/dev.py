@@ -81,6 +81,10 @@ def lint(_: list[str]) -> int:
         run("-m", "ruff", "check", "."),
         run("-m", "mypy"),
         run("-c", "from importlinter.cli import lint_imports_command as c; c()"),
+        tool("actionlint"),
+        tool("zizmor", "--offline", "--persona=pedantic", "."),
+        tool("hadolint", "Dockerfile"),
+        tool("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml"),
         tool("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms),
     ]
     return max(codes)
