@@ -1,6 +1,6 @@
 # One line each: scripts/dev.py does the work, so that Windows has the same commands.
 PYTHON ?= python3
-.PHONY: generate draw test lint bench
+.PHONY: generate draw test lint bench tables docs lowest sdist
 
-generate draw test lint bench:
+generate draw test lint bench tables docs lowest sdist:
 	@$(PYTHON) scripts/dev.py $@ $(ARGS)
