@@ -40,5 +40,7 @@ class Capabilities:
 
 
 def _refusal(feature: Feature, supporters: Iterable[str]) -> tuple[str, str]:
-    names = ", ".join(supporters)
-    return feature, f"{names} supports {feature}." if names else f"Leave {feature} out."
+    names = list(supporters)
+    if not names:
+        return feature, f"Leave {feature} out."
+    return feature, f"{', '.join(names)} {'supports' if len(names) == 1 else 'support'} {feature}."
