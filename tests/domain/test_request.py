@@ -123,7 +123,8 @@ def test_only_an_image_is_content():
     assert [feature for feature in Feature if feature.is_content] == [Feature.INIT_IMAGE]
 
 
-@settings(derandomize=True, deadline=None)
+@pytest.mark.timeout(30)
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(
     st.fixed_dictionaries(
         {"prompt": st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)},
