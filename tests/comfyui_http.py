@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tests import comfyui_images as images
-from tests.comfyui_broken import Cut, Slow, Truncated, gone, gone_within
+from tests.comfyui_faults import Cut, Slow, Truncated, gone, gone_within
 from tests.comfyui_nodes import FOLDERS, NodeCatalogue
 from tests.comfyui_sockets import FEATURES, Hub, Message, Receive, Send
 from tests.comfyui_state import Json, Prompt

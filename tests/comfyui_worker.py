@@ -13,10 +13,10 @@ from typing import Any
 from tests import comfyui_images as images
 from tests.comfyui_control import Controls
 from tests.comfyui_memory import OUT_OF_MEMORY
+from tests.comfyui_messages import Audience, Teller
 from tests.comfyui_nodes import NodeInfo
 from tests.comfyui_plan import Plan
 from tests.comfyui_state import Files, Json, Prompt, State
-from tests.comfyui_telling import Audience, Teller
 from tests.comfyui_values import NodeError, Render, Value, evaluate, load, render
 
 _SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustomAdvanced")

@@ -50,7 +50,7 @@ def _only_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls come sooner than for users, so that no test waits for one."""
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.02)

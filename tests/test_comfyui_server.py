@@ -13,7 +13,8 @@ comfyui, client = comfyui_client.comfyui, comfyui_client.client
 # -- events -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_run_sends_the_recorded_messages_in_the_recorded_order(comfyui, client):
+async def test_messages_come_in_the_recorded_order(comfyui, client):
+    """A run sends the recorded messages in the recorded order."""
     async with connected(client) as socket:
         await submit(client, recorded_graph(seed=1))
         await socket.until_end()  # the recording found the loader, texts and latent in the cache, too
@@ -22,7 +23,8 @@ async def test_a_run_sends_the_recorded_messages_in_the_recorded_order(comfyui, 
     assert [shape(m) for m in recorded_messages("ws_success.json")] == [shape(m) for m in heard]
 
 
-async def test_the_same_graph_again_tells_of_the_same_file_and_saves_nothing(comfyui, client):
+async def test_the_same_graph_saves_nothing(comfyui, client):
+    """The same graph again reports of the same file and saves nothing."""
     async with connected(client) as socket:
         await submit(client, recorded_graph())
         await socket.until_end()
@@ -49,7 +51,8 @@ async def test_another_prefix_runs_the_save_node_only(comfyui, client):
     assert recorded == [shape(m) for m in heard]
 
 
-async def test_an_interrupt_takes_effect_at_the_next_step_as_recorded(comfyui, client):
+async def test_an_interrupt_waits_for_the_step(comfyui, client):
+    """An interrupt takes effect at the next step as recorded."""
     comfyui.hold("step:3")
     async with connected(client) as socket:
         prompt_id = await submit(client, recorded_graph(steps=60))
@@ -77,7 +80,8 @@ async def test_an_interrupt_of_a_waiting_prompt_does_nothing(comfyui, client):
     assert comfyui.interrupted == []
 
 
-async def test_an_interrupt_during_loading_waits_for_the_load(comfyui, client):
+async def test_an_interrupt_waits_for_the_load(comfyui, client):
+    """An interrupt during loading waits for the load."""
     comfyui.hold("loading")
     prompt_id = await submit(client, recorded_graph())
     await comfyui.reached("loading")
@@ -89,7 +93,8 @@ async def test_an_interrupt_during_loading_waits_for_the_load(comfyui, client):
     assert (kind, data["node_id"]) == ("execution_interrupted", "6")
 
 
-async def test_without_client_id_progress_goes_to_all_and_no_end_is_told(comfyui, client):
+async def test_without_client_id_no_end_is_sent(comfyui, client):
+    """Without client id progress goes to all and no end is reported."""
     async with connected(client, "a") as a, connected(client, "b") as b:
         await submit(client, recorded_graph(seed=1), None)
         await comfyui.until(lambda server: server.queue_remaining == 0)
@@ -108,7 +113,8 @@ async def test_another_client_sees_status_only(comfyui, client):
         assert recorded == [shape(await other.hear()) for _ in recorded]
 
 
-async def test_previews_come_after_their_progress_and_with_metadata_before_it(comfyui, client):
+async def test_previews_follow_their_progress(comfyui, client):
+    """Previews come after their progress and with metadata before it."""
     comfyui.previews = True
     async with connected(client) as socket:
         await submit(client, recorded_graph(steps=3))
@@ -121,7 +127,8 @@ async def test_previews_come_after_their_progress_and_with_metadata_before_it(co
         assert types[types.index(4) - 1 : types.index(4) + 2] == ["progress_state", 4, "progress"]
 
 
-async def test_save_image_websocket_streams_images_and_leaves_no_output(comfyui, client):
+async def test_save_image_websocket_streams_images(comfyui, client):
+    """Save image websocket streams images and leaves no output."""
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 255}},
         "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}},
@@ -134,7 +141,8 @@ async def test_save_image_websocket_streams_images_and_leaves_no_output(comfyui,
     assert comfyui.history[prompt_id]["outputs"] == {}
 
 
-async def test_a_newer_socket_goes_deaf_when_the_older_of_the_same_client_closes(comfyui, client):
+async def test_an_older_socket_silences_the_newer(comfyui, client):
+    """A newer socket goes deaf when the older of the same client closes."""
     async with client.websocket("/ws?clientId=me") as older:
         await older.receive()
         async with connected(client) as newer:
@@ -157,7 +165,8 @@ async def test_a_reconnected_client_is_told_the_node_at_work(comfyui, client):
 # -- history and errors -------------------------------------------------------------------------------------------
 
 
-async def test_a_finished_prompt_has_the_recorded_history_entry(comfyui, client):
+async def test_a_finished_prompt_has_its_history(comfyui, client):
+    """A finished prompt has the recorded history entry."""
     prompt_id = await submit(client, recorded_graph())
     entry = await finished(comfyui, client, prompt_id)
     (recorded,) = recording("history_success.json").values()
@@ -169,7 +178,8 @@ async def test_a_finished_prompt_has_the_recorded_history_entry(comfyui, client)
     assert [m[0] for m in recorded["status"]["messages"]] == [m[0] for m in entry["status"]["messages"]]
 
 
-async def test_the_file_is_written_before_anything_is_told_of_it(comfyui, client):
+async def test_the_file_is_written_before_the_message(comfyui, client):
+    """The file is written before anything is reported of it."""
     comfyui.hold("saving")
     comfyui.hold("finishing")
     prompt_id = await submit(client, recorded_graph())
@@ -204,7 +214,8 @@ async def test_a_failing_loader_is_told_and_kept_as_recorded(comfyui, client):
         ("cpu", "RuntimeError", "DefaultCPUAllocator"),
     ],
 )
-async def test_out_of_memory_is_an_execution_error_at_the_sampler(comfyui, client, text, kind, part):
+async def test_out_of_memory_at_the_sampler(comfyui, client, text, kind, part):
+    """Out of memory is an execution error at the sampler."""
     comfyui.fail("out_of_memory", text=text)
     prompt_id = await submit(client, recorded_graph())
     entry = await finished(comfyui, client, prompt_id)
@@ -214,7 +225,8 @@ async def test_out_of_memory_is_an_execution_error_at_the_sampler(comfyui, clien
     assert data["exception_message"].endswith("\n")
 
 
-async def test_an_output_outside_the_folder_fails_and_keeps_the_earlier_output(comfyui, client):
+async def test_an_output_outside_the_folder(comfyui, client):
+    """An output outside the folder fails and keeps the earlier output."""
     (recorded,) = recording("history_error_partial_outputs.json").values()
     prompt_id = await submit(client, recorded["prompt"][2])
     entry = await finished(comfyui, client, prompt_id)

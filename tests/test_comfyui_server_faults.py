@@ -23,7 +23,8 @@ LOST = (httpx2.RemoteProtocolError, httpx2.ReadError)
 # -- life ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_restart_drops_sockets_and_forgets_all_but_outputs(comfyui, client):
+async def test_a_restart_keeps_outputs_alone(comfyui, client):
+    """A restart drops sockets and forgets all but outputs."""
     await finished(comfyui, client, await submit(client, recorded_graph()))
     comfyui.hold("step:1")
     url = comfyui.url
@@ -50,7 +51,8 @@ async def test_a_stopped_server_refuses_connections(comfyui, client):
     assert (await client.get("/queue")).status_code == 200
 
 
-async def test_what_was_rendered_and_finished_is_known_after_a_restart(comfyui, client):
+async def test_rendered_and_finished_survive_a_restart(comfyui, client):
+    """What was rendered and finished is known after a restart."""
     first = await submit(client, recorded_graph(seed=1))
     cached = await submit(client, recorded_graph(seed=1))
     await comfyui.until(lambda server: server.queue_remaining == 0)
@@ -77,7 +79,8 @@ def about_prompts(heard: list[Json]) -> list[str]:
 
 
 @pytest.mark.parametrize("after", [0, 1, 6])
-async def test_a_socket_is_cut_once_after_so_many_messages_about_prompts(comfyui, client, after):
+async def test_a_socket_is_cut_after_messages(comfyui, client, after):
+    """A socket is cut once after so many messages about prompts."""
     comfyui.fail("drop_socket", after=after)
     async with connected(client) as socket:
         await submit(client, recorded_graph(seed=1))
@@ -91,7 +94,8 @@ async def test_a_socket_is_cut_once_after_so_many_messages_about_prompts(comfyui
         assert (await socket.until_end())[-1]["type"] == "executing"
 
 
-async def test_only_the_socket_that_was_told_so_much_is_cut_and_as_often_as_asked(comfyui, client):
+async def test_only_the_named_socket_is_cut(comfyui, client):
+    """Only the socket that was reported so much is cut and as often as asked."""
     comfyui.fail("drop_socket", after=1, times=2)
     async with connected(client, "other") as other:
         for seed in range(2):
@@ -105,7 +109,8 @@ async def test_only_the_socket_that_was_told_so_much_is_cut_and_as_often_as_aske
         assert (await other.until_end())[-1]["type"] == "executing"
 
 
-async def test_a_socket_goes_silent_after_so_many_messages_about_prompts_until_it_is_healed(comfyui, client):
+async def test_a_socket_goes_silent_after_messages(comfyui, client):
+    """A socket goes silent after so many messages about prompts until it is healed."""
     comfyui.fail("deaf_socket", after=2)
     comfyui.hold("step:1")
     async with connected(client) as socket:
@@ -119,7 +124,8 @@ async def test_a_socket_goes_silent_after_so_many_messages_about_prompts_until_i
     assert next(m["data"]["value"] for m in heard if m["type"] == "progress") == 2
 
 
-async def test_socket_faults_drop_deafen_or_refuse_the_socket(comfyui, client):
+async def test_socket_faults(comfyui, client):
+    """Socket faults drop deafen or refuse the socket."""
     comfyui.fail("drop_socket", at="step:1", times=1)
     async with connected(client) as socket:
         await submit(client, recorded_graph())
@@ -165,7 +171,8 @@ async def test_a_lost_request_is_cut_and_queues_nothing(comfyui, client):
     await finished(comfyui, client, await submit(client, recorded_graph()))
 
 
-async def test_a_late_prompt_is_queued_when_its_client_has_given_up(comfyui, client):
+async def test_a_late_prompt_is_queued(comfyui, client):
+    """A late prompt is queued when its client has given up."""
     comfyui.hold("pending")
     comfyui.fail("late_prompt", seconds=0.2, times=1)
     with pytest.raises(LOST):
@@ -186,7 +193,8 @@ async def test_a_stalled_comfyui_answers_when_it_is_healed(comfyui, client):
 
 
 @pytest.mark.parametrize("path", ["/prompt", "POST /prompt", "/"])
-async def test_another_request_can_stall_and_ends_with_the_server(comfyui, client, path):
+async def test_a_stalled_request_ends_with_the_server(comfyui, client, path):
+    """Another request can stall and ends with the server."""
     comfyui.fail("stalled", paths=(path,), times=1)
     submission = asyncio.ensure_future(submit(client, recorded_graph()))
     await comfyui.until(lambda server: server.requests and not server.faults)
@@ -210,7 +218,8 @@ async def test_a_handshake_can_stall_until_its_client_leaves(comfyui, client):
         assert comfyui.sockets == 1
 
 
-async def test_history_and_view_faults_last_as_long_as_they_say(comfyui, client):
+async def test_history_and_view_faults_last(comfyui, client):
+    """History and view faults last as long as they say."""
     comfyui.fail("history_late", reads=2)
     prompt_id = await submit(client, recorded_graph())
     await comfyui.until(lambda server: server.queue_remaining == 0)
@@ -233,7 +242,8 @@ async def saved_image(comfyui: ComfyUIServer, client: httpx2.AsyncClient) -> Jso
     return entry["outputs"]["9"]["images"][0]
 
 
-async def test_a_file_shorter_than_its_truncation_comes_whole_over_a_connection_that_lives_on(comfyui, client):
+async def test_a_short_file_comes_whole(comfyui, client):
+    """A file shorter than its truncation comes whole over a connection that lives on."""
     image = await saved_image(comfyui, client)
     (whole,) = comfyui.files.outputs.values()
     comfyui.fail("truncated_view", at=len(whole))

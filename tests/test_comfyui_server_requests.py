@@ -93,7 +93,8 @@ async def test_a_bad_body_is_refused_as_recorded(client, name, body):
     assert (recorded["status"], recorded["body"]) == (response.status_code, answer)
 
 
-async def test_one_invalid_output_of_two_is_dropped_with_a_200(comfyui, client):
+async def test_one_invalid_output_is_dropped(comfyui, client):
+    """One invalid output of two is dropped with a 200."""
     graph = recorded_graph()
     graph["10"] = {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}
     del graph["9"]["inputs"]["images"]
@@ -106,7 +107,8 @@ async def test_one_invalid_output_of_two_is_dropped_with_a_200(comfyui, client):
 # -- queue, files, catalogue --------------------------------------------------------------------------------------
 
 
-async def test_waiting_prompts_queue_up_in_order_and_can_be_deleted(comfyui, client):
+async def test_waiting_prompts_can_be_deleted(comfyui, client):
+    """Waiting prompts queue up in order and can be deleted."""
     comfyui.hold("step:1")
     ids = [await submit(client, recorded_graph(seed=seed)) for seed in range(4)]
     await comfyui.reached("step:1")
@@ -120,7 +122,8 @@ async def test_waiting_prompts_queue_up_in_order_and_can_be_deleted(comfyui, cli
     assert [ids[0], ids[1], ids[3]] == list(comfyui.history)
 
 
-async def test_sizes_are_rounded_down_and_a_batch_gives_as_many_different_files(comfyui, client):
+async def test_sizes_round_down_and_batches_differ(comfyui, client):
+    """Sizes are rounded down and a batch gives as many different files."""
     graph = recorded_graph()
     graph["6"] = {"class_type": "EmptySD3LatentImage", "inputs": {"width": 78, "height": 65, "batch_size": 2}}
     prompt_id = await submit(client, graph)
@@ -150,7 +153,8 @@ async def test_image_to_image_starts_from_the_uploaded_image(comfyui, client):
         assert opened.getpixel((20, 12))[0] > 200
 
 
-async def test_model_lists_are_live_and_have_both_combo_shapes(comfyui, client):
+async def test_model_lists_have_both_combo_shapes(comfyui, client):
+    """Model lists are live and have both combo shapes."""
     comfyui.models["upscale_models"] = ["b.pth", "a.pth"]
     info = (await client.get("/api/object_info")).json()
     required = info["UpscaleModelLoader"]["input"]["required"]["model_name"]
@@ -161,7 +165,8 @@ async def test_model_lists_are_live_and_have_both_combo_shapes(comfyui, client):
     assert (await client.get("/object_info/UpscaleModelLoader")).json() == {}
 
 
-async def test_unknown_routes_answer_404_to_get_and_405_to_post(client):
+async def test_unknown_routes_answer_404_and_405(client):
+    """Unknown routes answer 404 to get and 405 to post."""
     got, posted = await client.get("/api/jobs"), await client.post("/api/jobs")
     assert (got.status_code, got.content) == (404, b"")
     assert (posted.status_code, posted.text) == (405, "405: Method Not Allowed")

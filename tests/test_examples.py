@@ -20,7 +20,8 @@ def test_an_engine_of_another_package_generates(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("example_installed")
-def test_an_engine_of_another_package_stands_among_the_names():
+def test_an_engine_of_another_package_is_named():
+    """An engine of another package stands among the names."""
     assert "checkerboard" in engine_names()
 
 

@@ -122,7 +122,8 @@ async def test_with_a_token_nothing_is_answered_without_it(serve):
     assert (await generate(transport)).facts["status"] == "done"
 
 
-def test_beyond_this_machine_the_token_guards_and_any_name_is_taken(serve):
+def test_the_token_guards_beyond_this_machine(serve):
+    """Beyond this machine the token guards and any name is taken."""
     served = serve("--host", "0.0.0.0", **TOKEN)
     bearer = {"Authorization": "Bearer a-long-random-text"}
     assert served.post(Host="gpu.lan") == 401
@@ -170,9 +171,8 @@ CALL = {
 }
 
 
-def test_a_client_of_the_handshake_that_disconnects_leaves_its_job_running(
-    serve, comfyui: ComfyUIServer, tmp_path: Path
-):
+def test_a_handshake_client_that_disconnects(serve, comfyui: ComfyUIServer, tmp_path: Path):
+    """A client of the handshake that disconnects leaves its job running."""
     comfyui.hold("step:1")
     served = serve()
     with httpx2.Client(trust_env=False, headers=ACCEPT) as client:
@@ -192,7 +192,8 @@ def test_a_client_of_the_handshake_that_disconnects_leaves_its_job_running(
     assert len(list((tmp_path / "images").iterdir())) == 1
 
 
-def test_a_client_of_the_handshake_that_cancels_takes_its_job_back(serve, comfyui: ComfyUIServer):
+def test_a_handshake_client_that_cancels(serve, comfyui: ComfyUIServer):
+    """A client of the handshake that cancels takes its job back."""
     comfyui.hold("step:1")
     served = serve()
     with httpx2.Client(trust_env=False, headers=ACCEPT) as client:
@@ -205,8 +206,11 @@ def test_a_client_of_the_handshake_that_cancels_takes_its_job_back(serve, comfyu
             comfyui.wait_until(lambda server: server.interrupted == [server.prompts[0]["prompt_id"]], timeout=10)
 
 
-async def test_a_client_of_the_newest_protocol_that_disconnects_takes_its_job_back(serve, comfyui: ComfyUIServer):
-    """Closing the response is how that protocol cancels."""
+async def test_a_modern_client_that_disconnects(serve, comfyui: ComfyUIServer):
+    """A client of the newest protocol that disconnects takes its job back.
+
+    Closing the response is how that protocol cancels.
+    """
     comfyui.hold("step:1")
     served = serve()
     async with Client(served.url) as client:

@@ -46,7 +46,8 @@ async def test_no_tool_has_an_output_schema(tools: dict[str, mcp.types.Tool]):
     assert {tool.output_schema for tool in tools.values()} == {None}
 
 
-async def test_reading_tools_are_marked_as_such_and_none_reaches_the_open_world(tools: dict[str, mcp.types.Tool]):
+async def test_reading_tools_are_marked(tools: dict[str, mcp.types.Tool]):
+    """Reading tools are marked as such and none reaches the open world."""
     reads = {name: tool.annotations.read_only_hint for name, tool in tools.items()}
     assert reads == {name: name not in ("generate_image", "cancel_generation") for name in CORE}
     assert {tool.annotations.open_world_hint for tool in tools.values()} == {False}
@@ -61,8 +62,11 @@ async def test_input_schemas_are_valid_and_closed(tools: dict[str, mcp.types.Too
         assert tool.input_schema["additionalProperties"] is False
 
 
-async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str, mcp.types.Tool]):
-    """They are an interface: prompts, skills and users' habits depend on them."""
+async def test_argument_names_and_defaults_are_fixed(tools: dict[str, mcp.types.Tool]):
+    """The names and defaults of the arguments are fixed.
+
+    They are an interface: prompts, skills and users' habits depend on them.
+    """
     generation = tools["generate_image"].input_schema
     assert generation["required"] == ["prompt"]
     assert {name: schema.get("default") for name, schema in generation["properties"].items()} == {
@@ -97,9 +101,10 @@ async def test_the_names_and_defaults_of_the_arguments_are_fixed(tools: dict[str
         ({"prompt": "x", "width": "wide"}, False),
     ],
 )
-async def test_a_client_can_check_arguments_against_the_schema(
+async def test_arguments_validate_against_the_schema(
     tools: dict[str, mcp.types.Tool], arguments: dict[str, Any], valid: bool
 ):
+    """A client can check arguments against the schema."""
     validator = jsonschema.Draft202012Validator(tools["generate_image"].input_schema)
     assert validator.is_valid(arguments) is valid
 

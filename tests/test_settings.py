@@ -44,7 +44,8 @@ def test_an_empty_variable_counts_as_not_set(name: str, monkeypatch: pytest.Monk
     assert load_settings() == default
 
 
-def test_an_override_wins_over_its_variable_unless_it_is_none(monkeypatch: pytest.MonkeyPatch):
+def test_an_override_wins_unless_it_is_none(monkeypatch: pytest.MonkeyPatch):
+    """An override wins over its variable unless it is none."""
     monkeypatch.setenv("COMFYUI_URL", "http://a:1")
     assert comfyui_settings(COMFYUI_URL="http://b:2").url == "http://b:2"
     assert comfyui_settings(COMFYUI_URL=None).url == "http://a:1"
@@ -58,7 +59,8 @@ def test_other_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch):
     assert load_settings().model is None
 
 
-def test_the_home_directory_is_expanded_and_the_folder_is_absolute(monkeypatch, tmp_path: Path):
+def test_the_folder_is_expanded_and_absolute(monkeypatch, tmp_path: Path):
+    """The home directory is expanded and the folder is absolute."""
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -97,7 +99,8 @@ def test_headers_are_a_json_object_of_texts():
     assert settings.request_headers == {"X-Api-Key": "s3cret", "Cookie": "a=b; c=d"}
 
 
-def test_the_token_is_sent_as_a_bearer_unless_the_headers_say_otherwise():
+def test_the_token_is_sent_as_a_bearer():
+    """The token is sent as a bearer unless the headers say otherwise."""
     assert comfyui_settings(COMFYUI_TOKEN="t").request_headers == {"Authorization": "Bearer t"}
     both = comfyui_settings(COMFYUI_TOKEN="t", COMFYUI_HEADERS='{"Authorization": "Basic x"}')
     assert both.request_headers == {"Authorization": "Basic x"}
@@ -153,7 +156,8 @@ def test_a_token_loses_its_line_end():
         ("IMAGE_OUTPUT_DIR", "~no-such-user-here/images"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_and_its_variable_named(name: str, value: str, monkeypatch):
+def test_a_bad_value_names_its_variable(name: str, value: str, monkeypatch):
+    """A value that cannot be is refused and its variable named."""
     if os.name == "nt" and value.startswith("~"):
         pytest.skip("Windows guesses a home directory for every user")
     monkeypatch.setenv(name, value)
@@ -190,7 +194,8 @@ def test_each_setting_is_described_with_examples(variable: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["nope", "..comfyui", "comfyui.client", "_common"])
-def test_an_unknown_engine_is_refused_with_the_known_ones(name: str):
+def test_an_unknown_engine_is_refused(name: str):
+    """An unknown engine is refused with the known ones."""
     with pytest.raises(SettingsInvalid) as caught:
         find_engine(name)
     assert caught.value.message == f"IMAGE_GEN_ENGINE={name!r} is not an engine."

@@ -92,7 +92,8 @@ def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
             stream.close()
 
 
-def test_a_client_connects_lists_and_generates_and_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
+def test_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
+    """A client connects lists and generates and stdout holds json alone."""
     server = spawn(IMAGE_GEN_LOG_LEVEL="debug")
     assert server.handshake()["serverInfo"]["name"] == "mcp-image-gen"
     assert len(server.ask("tools/list")["tools"]) == 5
@@ -115,7 +116,8 @@ def test_a_client_connects_lists_and_generates_and_stdout_holds_json_alone(spawn
     comfyui.wait_until(lambda s: s.sockets == 0)
 
 
-def test_it_starts_while_comfyui_is_off_and_generates_once_it_is_on(spawn, comfyui: ComfyUIServer):
+def test_it_starts_while_comfyui_is_off(spawn, comfyui: ComfyUIServer):
+    """It starts while ComfyUI is off and generates once it is on."""
     comfyui.stop()
     server = spawn()
     server.handshake()
@@ -131,7 +133,8 @@ def test_it_starts_while_comfyui_is_off_and_generates_once_it_is_on(spawn, comfy
     assert "Traceback" not in log
 
 
-def test_no_request_goes_out_before_a_tool_needs_the_engine(spawn, comfyui: ComfyUIServer, tmp_path: Path):
+def test_no_request_before_a_tool_needs_it(spawn, comfyui: ComfyUIServer, tmp_path: Path):
+    """No request goes out before a tool needs the engine."""
     server = spawn()
     server.handshake()
     assert len(server.ask("tools/list")["tools"]) == 5
@@ -141,10 +144,11 @@ def test_no_request_goes_out_before_a_tool_needs_the_engine(spawn, comfyui: Comf
     assert not (tmp_path / "images").exists()
 
 
-def test_stdin_closed_in_the_middle_of_a_call_leaves_the_job_running_for_the_next_server(
-    spawn, comfyui: ComfyUIServer, tmp_path: Path
-):
-    """The client may only have been restarted: its image is fetched and saved as soon as a server works again."""
+def test_closed_stdin_leaves_the_job_running(spawn, comfyui: ComfyUIServer, tmp_path: Path):
+    """Stdin closed in the middle of a call leaves the job running for the next server.
+
+    The client may only have been restarted: its image is fetched and saved as soon as a server works again.
+    """
     comfyui.hold("step:1")
     first = spawn()
     first.handshake()
@@ -164,7 +168,8 @@ def test_stdin_closed_in_the_middle_of_a_call_leaves_the_job_running_for_the_nex
     assert len(comfyui.rendered) == 1
 
 
-def test_a_cancelled_request_withdraws_its_job_and_the_server_goes_on(spawn, comfyui: ComfyUIServer):
+def test_a_cancelled_request_cancels_its_job(spawn, comfyui: ComfyUIServer):
+    """A cancelled request cancels its job and the server continues."""
     comfyui.hold("step:1")
     server = spawn()
     server.handshake()
@@ -176,8 +181,8 @@ def test_a_cancelled_request_withdraws_its_job_and_the_server_goes_on(spawn, com
     assert server.ask("tools/call", GENERATE)["isError"] is False
 
 
-def test_a_job_left_running_by_one_process_is_returned_by_the_next(spawn, comfyui: ComfyUIServer):
-    """Clients restart their servers all the time."""
+def test_a_job_left_by_one_process(spawn, comfyui: ComfyUIServer):
+    """A job left running by one process is returned by the next. Clients restart their servers all the time."""
     comfyui.hold("step:1")
     first = spawn(IMAGE_GEN_WAIT_SECONDS="0.2")
     first.handshake()

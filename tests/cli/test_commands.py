@@ -26,7 +26,8 @@ OPTIONS = {
 }
 
 
-def test_models_lists_each_with_its_defaults_and_what_it_lacks(command: Command, comfyui: ComfyUIServer):
+def test_models_list_defaults_and_missing_parts(command: Command, comfyui: ComfyUIServer):
+    """Models lists each with its defaults and what it lacks."""
     comfyui.models["vae"] = []
     run = command("models")
     header, *rows = run.out.splitlines()
@@ -56,7 +57,8 @@ def test_models_of_an_engine_that_is_off(command: Command, comfyui: ComfyUIServe
     assert "ComfyUI not reachable" in (run.out if json_ else run.err)
 
 
-def test_status_brings_the_image_of_a_job_that_another_process_began(command: Command, comfyui: ComfyUIServer):
+def test_status_of_a_job_of_another_process(command: Command, comfyui: ComfyUIServer):
+    """Status brings the image of a job that another process began."""
     prompt_id = command("generate", "x", "--width", 64, "--height", 64, "--seed", 4, "--json").json["prompt_id"]
     run = command("status", prompt_id)
     assert run.code == 0
@@ -64,8 +66,11 @@ def test_status_brings_the_image_of_a_job_that_another_process_began(command: Co
     assert command("status", prompt_id, "--json").json["status"] == "done"
 
 
-def test_status_tells_where_a_running_job_stands_and_exits_1(command: Command, comfyui: ComfyUIServer):
-    """A job that another process began; looking at it does not end it."""
+def test_status_of_a_running_job_exits_1(command: Command, comfyui: ComfyUIServer):
+    """Status reports where a running job stands and exits 1.
+
+    A job that another process began; looking at it does not end it.
+    """
     assert command("generate", "x", "--width", 64, "--height", 64).code == 0
     graph = comfyui.prompts[0]["prompt"]
     next(node["inputs"] for node in graph.values() if node["class_type"] == "KSampler")["seed"] = 99
@@ -140,7 +145,8 @@ def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: P
     assert run.err == ""
 
 
-def test_doctor_with_a_journal_that_another_program_holds_locked(command: Command, tmp_path: Path):
+def test_doctor_with_a_locked_job_store(command: Command, tmp_path: Path):
+    """Doctor with a journal that another program holds locked."""
     assert command("doctor").code == 0
     with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -150,9 +156,10 @@ def test_doctor_with_a_journal_that_another_program_holds_locked(command: Comman
 
 
 @pytest.mark.parametrize("asks", ["status", "cancel"])
-def test_a_job_that_is_unknown_because_the_journal_cannot_be_used_is_told_so(
+def test_an_unknown_job_without_a_job_store(
     command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture, asks: str
 ):
+    """A job that is unknown because the journal cannot be used is reported so."""
     (tmp_path / "state").write_text("a file where the folder should be")
     run = command(asks, "84e1a8c0-76d5-4f0a-b3b6-eaf8cb7d9f0d")
     assert run.code == 1
@@ -187,9 +194,8 @@ def test_doctor_with_a_comfyui_that_is_too_old(command: Command, comfyui: ComfyU
 
 
 @pytest.mark.parametrize("version", [None, "", {"odd": 1}, "nightly", "v0.3.57", "0.33.0"])
-def test_doctor_takes_a_comfyui_whose_version_is_new_or_not_told(
-    command: Command, comfyui: ComfyUIServer, version: str | None
-):
+def test_doctor_accepts_a_new_or_unknown_version(command: Command, comfyui: ComfyUIServer, version: str | None):
+    """Doctor takes a ComfyUI whose version is new or not told."""
     comfyui.system_stats["system"]["comfyui_version"] = version
     assert command("doctor").code == 0
 
@@ -201,9 +207,8 @@ def test_doctor_with_another_program_at_the_address(command: Command, comfyui: C
     assert "COMFYUI_URL must be the address of ComfyUI itself" in findings(run.out)["engine"][1]
 
 
-def test_doctor_without_the_default_model_names_what_generates_instead_and_what_is_missing(
-    command: Command, comfyui: ComfyUIServer
-):
+def test_doctor_without_the_default_model(command: Command, comfyui: ComfyUIServer):
+    """Doctor without the default model names what generates instead and what is missing."""
     comfyui.models["diffusion_models"] = []
     run = command("doctor")
     verdict, text = findings(run.out)["models"]
@@ -211,7 +216,8 @@ def test_doctor_without_the_default_model_names_what_generates_instead_and_what_
     assert text.startswith("sd_xl_base_1.0.safetensors is ready (flux1-schnell is not ready; get ")
 
 
-def test_doctor_without_any_model_says_what_to_download_and_where_to(command: Command, comfyui: ComfyUIServer):
+def test_doctor_without_any_model(command: Command, comfyui: ComfyUIServer):
+    """Doctor without any model says what to download and where to."""
     comfyui.models.update(diffusion_models=[], checkpoints=[])
     run = command("doctor")
     assert run.code == 1
@@ -222,7 +228,8 @@ def test_doctor_without_any_model_says_what_to_download_and_where_to(command: Co
     )
 
 
-def test_doctor_with_a_folder_that_cannot_be_written_to(command: Command, tmp_path: Path):
+def test_doctor_with_a_read_only_folder(command: Command, tmp_path: Path):
+    """Doctor with a folder that cannot be written to."""
     (tmp_path / "taken").write_text("a file")
     run = command("doctor", "--json", IMAGE_OUTPUT_DIR=tmp_path / "taken")
     assert run.code == 1

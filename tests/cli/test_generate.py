@@ -74,7 +74,8 @@ def test_brackets_are_shown_as_they_are(generate: Command, tmp_path: Path):
 # -- --output -----------------------------------------------------------------------------------------
 
 
-def test_output_names_the_file_and_nothing_stays_behind(generate: Command, tmp_path: Path):
+def test_output_names_the_file(generate: Command, tmp_path: Path):
+    """Output names the file and nothing stays behind."""
     run = generate("-o", tmp_path / "apple.png")
     assert run.paths == [tmp_path / "apple.png"]
     assert run.paths[0].is_file()
@@ -93,10 +94,8 @@ def test_a_batch_is_numbered_after_the_output(generate: Command, tmp_path: Path)
 
 
 @pytest.mark.parametrize("existing", ["apple.png", "apple-2.png"])
-def test_a_file_that_exists_is_refused_before_anything_is_generated(
-    generate: Command, comfyui: ComfyUIServer, tmp_path: Path, existing: str
-):
-    """Also the second one of a batch."""
+def test_an_existing_file_is_refused_first(generate: Command, comfyui: ComfyUIServer, tmp_path: Path, existing: str):
+    """A file that exists is refused before anything is generated. Also the second one of a batch."""
     (tmp_path / existing).write_text("the user's own")
     run = generate("-o", tmp_path / "apple.png", "--batch-size", 2)
     assert (run.code, run.out) == (2, "")
@@ -123,9 +122,10 @@ def test_overwrite_replaces_it(generate: Command, tmp_path: Path):
         ("folder.png", "is a folder. Choose another name."),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_anything_is_generated(
+def test_an_impossible_output_is_refused_first(
     generate: Command, comfyui: ComfyUIServer, tmp_path: Path, output: str, words: str
 ):
+    """An output that cannot be is refused before anything is generated."""
     (tmp_path / "folder.png").mkdir()
     run = generate("-o", tmp_path / output, "--overwrite")
     assert (run.code, run.out) == (2, "")

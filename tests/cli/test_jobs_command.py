@@ -79,7 +79,8 @@ def test_no_jobs_yet(command: Command, tmp_path: Path):
     assert command("jobs", "--json").json == []
 
 
-def test_jobs_are_listed_newest_first_with_what_came_of_them(command: Command, comfyui: ComfyUIServer):
+def test_jobs_are_listed_newest_first(command: Command, comfyui: ComfyUIServer):
+    """Jobs are listed newest first with what came of them."""
     first = generate(command, seed=1)
     second = generate(command, seed=2, batch_size=2)
     comfyui.fail("out_of_memory")
@@ -147,7 +148,8 @@ def test_a_journal_that_cannot_be_read_is_told(command: Command, tmp_path: Path)
     assert run.json["error"]["code"] == "journal_unusable"
 
 
-def test_an_image_written_elsewhere_is_listed_where_it_is(command: Command, tmp_path: Path):
+def test_an_image_elsewhere_is_listed_there(command: Command, tmp_path: Path):
+    """An image written elsewhere is listed where it is."""
     generate(command, output=tmp_path / "fox.png")
     assert command("jobs", "--json").json[0]["images"][0]["path"] == str(tmp_path / "fox.png")
 
@@ -187,7 +189,8 @@ def test_a_dry_run_changes_nothing(command: Command):
     assert len(command("jobs", "--json").json) == 1
 
 
-def test_an_image_that_cannot_be_deleted_is_told_and_its_job_stays(command: Command, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_that_cannot_be_deleted(command: Command, monkeypatch: pytest.MonkeyPatch):
+    """An image that cannot be deleted is reported and its job stays."""
     old = age(generate(command), 31)
     monkeypatch.setattr(Path, "unlink", refuse)
     run = command("jobs", "prune", "--keep-days", 30)
@@ -209,14 +212,16 @@ def test_a_job_goes_with_the_last_of_its_images(command: Command):
     assert command("jobs", "--json").json == []
 
 
-def test_an_old_job_that_never_had_an_image_is_forgotten(command: Command, comfyui: ComfyUIServer):
+def test_an_old_job_without_an_image(command: Command, comfyui: ComfyUIServer):
+    """An old job that never had an image is forgotten."""
     comfyui.fail("out_of_memory")
     command("generate", "x")
     assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 1
     assert command("jobs", "--json").json == []
 
 
-def test_an_old_job_whose_image_lies_elsewhere_is_remembered(command: Command, tmp_path: Path):
+def test_an_old_job_with_an_image_elsewhere(command: Command, tmp_path: Path):
+    """An old job whose image lies elsewhere is remembered."""
     generate(command, output=tmp_path / "fox.png")
     assert command("jobs", "prune", "--keep-days", 1e-9, "--json").json["jobs"] == 0
     assert len(command("jobs", "--json").json) == 1
@@ -227,13 +232,15 @@ def test_a_job_that_has_not_ended_is_never_forgotten(command: Command, waiting: 
     assert [job["prompt_id"] for job in command("jobs", "--json").json] == [waiting]
 
 
-def test_an_output_folder_that_cannot_be_listed_is_told(command: Command, tmp_path: Path):
+def test_an_output_folder_that_cannot_be_listed(command: Command, tmp_path: Path):
+    """An output folder that cannot be listed is reported."""
     (tmp_path / "images").write_text("no folder")
     run = command("jobs", "prune", "--keep-days", 30, "--json")
     assert (run.code, run.json["error"]["code"]) == (1, "output_not_writable")
 
 
-def test_pruning_with_an_unusable_journal_deletes_images_and_tells(command: Command, tmp_path: Path):
+def test_pruning_with_an_unusable_job_store(command: Command, tmp_path: Path):
+    """Pruning with an unusable journal deletes images and tells."""
     old = age(generate(command), 31)
     make_unusable(tmp_path / "state")
     run = command("jobs", "prune", "--keep-days", 30)
@@ -249,7 +256,8 @@ def test_the_settings_are_the_limits_and_options_win(command: Command):
     assert (facts["jobs"], facts["dry_run"]) == (1, False)
 
 
-def test_a_server_with_a_limit_cleans_up_after_each_image_but_never_that_one(command: Command, tmp_path: Path):
+def test_a_limit_never_deletes_the_newest_image(command: Command, tmp_path: Path):
+    """A server with a limit cleans up after each image but never that one."""
     first = generate(command)
     second = generate(command)
     stranger = tmp_path / "images" / "holiday.png"
@@ -258,7 +266,8 @@ def test_a_server_with_a_limit_cleans_up_after_each_image_but_never_that_one(com
     assert [path.exists() for path in (first, second, third, stranger)] == [False, False, True, True]
 
 
-def test_a_server_with_a_limit_removes_what_a_killed_one_left_half_written(command: Command, tmp_path: Path):
+def test_a_limit_removes_half_written_files(command: Command, tmp_path: Path):
+    """A server with a limit removes what a killed one left half written."""
     generate(command)
     part = tmp_path / "images" / f".{'0a' * 16}.part"
     part.write_bytes(b"x")
@@ -267,9 +276,10 @@ def test_a_server_with_a_limit_removes_what_a_killed_one_left_half_written(comma
     assert not part.exists()
 
 
-def test_a_folder_that_cannot_be_cleaned_up_costs_no_image(
+def test_a_folder_that_cannot_be_cleaned_up(
     command: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    """A folder that cannot be cleaned up costs no image."""
     monkeypatch.setattr(os, "scandir", refuse)
     run = command("generate", "b", "--width", 64, "--height", 64, IMAGE_GEN_KEEP_DAYS=30)
     assert (run.code, run.paths[0].is_file()) == (0, True)
@@ -279,14 +289,16 @@ def test_a_folder_that_cannot_be_cleaned_up_costs_no_image(
 # -- cancel -------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_another_server_left_waiting_is_cancelled(command: Command, comfyui: ComfyUIServer, waiting: str):
+def test_a_job_that_another_server_left_waiting(command: Command, comfyui: ComfyUIServer, waiting: str):
+    """A job that another server left waiting is cancelled."""
     run = command("cancel", waiting)
     assert (run.code, run.out, run.err) == (0, "", f"cancelled: The job {waiting} was cancelled.\n")
     assert (comfyui.deleted, comfyui.interrupted) == ([waiting], [])
     assert [job["prompt_id"] for job in command("jobs", "--failed", "--json").json] == [waiting]
 
 
-def test_cancelling_a_finished_job_tells_where_it_lies_and_exits_1(command: Command):
+def test_cancelling_a_finished_job_exits_1(command: Command):
+    """Cancelling a finished job reports where it lies and exits 1."""
     path = generate(command)
     prompt_id = command("jobs", "--json").json[0]["prompt_id"]
     run = command("cancel", prompt_id)

@@ -91,7 +91,8 @@ def test_ctrl_c_takes_the_job_back_and_exits_130(spawn, comfyui: ComfyUIServer, 
 
 
 @POSIX
-def test_ctrl_c_takes_a_waiting_job_off_the_queue_and_no_other(spawn, comfyui: ComfyUIServer):
+def test_ctrl_c_cancels_its_queued_job_alone(spawn, comfyui: ComfyUIServer):
+    """Ctrl-C takes a waiting job off the queue and no other."""
     comfyui.hold("step:1")
     first = spawn("generate", "first", "--width", 64, "--height", 64)
     comfyui.wait_reached("step:1", timeout=20)
@@ -119,7 +120,8 @@ def test_ctrl_c_ends_a_server_whose_stdin_stays_open(spawn):
 
 
 @POSIX
-def test_ctrl_c_on_a_server_takes_the_jobs_of_running_calls_back(spawn, comfyui: ComfyUIServer):
+def test_ctrl_c_cancels_jobs_of_running_calls(spawn, comfyui: ComfyUIServer):
+    """Ctrl-C on a server takes the jobs of running calls back."""
     comfyui.hold("step:1")
     process = spawn("serve")
     call = {"name": "generate_image", "arguments": {"prompt": "x", "width": 64, "height": 64}}

@@ -55,7 +55,8 @@ async def test_killed_and_started_again(caller: Caller, comfyui: ComfyUIServer, 
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_killed_and_started_again_while_no_server_looked(connect, comfyui: ComfyUIServer, point: str):
+async def test_restarted_while_no_server_looked(connect, comfyui: ComfyUIServer, point: str):
+    """Killed and started again while no server looked."""
     comfyui.hold(point)
     first = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = (await first.generate(seed=9)).facts["prompt_id"]
@@ -69,7 +70,8 @@ async def test_killed_and_started_again_while_no_server_looked(connect, comfyui:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_killed_after_the_file_was_written_and_before_it_told_of_it(caller: Caller, comfyui: ComfyUIServer):
+async def test_killed_before_it_named_the_file(caller: Caller, comfyui: ComfyUIServer):
+    """Killed after the file was written and before it reported of it."""
     comfyui.hold("finishing")
     call = asyncio.ensure_future(caller.generate(seed=4))
     await comfyui.reached("finishing")
@@ -80,7 +82,8 @@ async def test_killed_after_the_file_was_written_and_before_it_told_of_it(caller
     assert answer.image().size == (64, 64)
 
 
-async def test_killed_after_the_file_was_written_while_no_server_looked(connect, comfyui: ComfyUIServer):
+async def test_killed_while_no_server_looked(connect, comfyui: ComfyUIServer):
+    """Killed after the file was written while no server looked."""
     comfyui.hold("finishing")
     first = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = (await first.generate(seed=4)).facts["prompt_id"]
@@ -109,10 +112,11 @@ async def test_killed_while_it_wrote_the_second_of_three(connect, comfyui: Comfy
     assert "Only 1 of 3 images are available." in answer.story
 
 
-async def test_it_takes_connections_and_answers_nothing_for_a_while(
-    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
-    """Reading a large model can block it for longer than it may be unreachable."""
+async def test_it_stalls_for_a_while(caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """It takes connections and answers nothing for a while.
+
+    Reading a large model can block it for longer than it may be unreachable.
+    """
     monkeypatch.setattr(comfyui_client, "ASK_SECONDS", 0.05)
     comfyui.hold("loading")
     call = asyncio.ensure_future(caller.generate())
@@ -126,9 +130,8 @@ async def test_it_takes_connections_and_answers_nothing_for_a_while(
     assert (await call).facts["status"] == "done"
 
 
-async def test_it_takes_connections_and_answers_nothing_any_more(
-    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_it_stalls_for_ever(caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """It takes connections and answers nothing any more."""
     monkeypatch.setattr(follow, "STALLED_SECONDS", 0.5)
     comfyui.hold("loading")
     call = asyncio.ensure_future(caller.generate())
@@ -145,10 +148,13 @@ async def test_it_takes_connections_and_answers_nothing_any_more(
     assert Path(answer.facts["path"]).is_file()
 
 
-async def test_it_stalls_just_when_the_history_must_tell_what_was_generated(
+async def test_it_stalls_when_the_history_is_needed(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """The socket told of the end, and the message with the files' names was not heard."""
+    """It stalls just when the history must report what was generated.
+
+    The socket told of the end, and the message with the files' names was not heard.
+    """
     monkeypatch.setattr(follow, "pick_images", lambda _: [])
     comfyui.hold("step:4")
     call = asyncio.ensure_future(caller.generate())
@@ -164,9 +170,8 @@ async def test_it_stalls_just_when_the_history_must_tell_what_was_generated(
     assert (await call).facts["status"] == "done"
 
 
-async def test_files_of_a_forgotten_job_are_not_looked_for_without_end(
-    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_files_of_a_forgotten_job_are_given_up(connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """Files of a forgotten job are not looked for without end."""
     caller = await connect()
     facts = (await caller.generate(seed=4)).facts
     Path(facts["path"]).unlink()

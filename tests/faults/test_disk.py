@@ -28,10 +28,13 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("writes", range(3))
-async def test_a_disk_that_fills_up_within_a_batch_costs_nothing_in_the_end(
+async def test_a_disk_that_fills_up_within_a_batch(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, writes: int
 ):
-    """What was saved is not saved again; what was not is fetched once there is space."""
+    """A disk that fills up within a batch costs nothing in the end.
+
+    What was saved is not saved again; what was not is fetched once there is space.
+    """
     with monkeypatch.context() as patch:
         FullDisk(patch, "write_bytes", writes)
         error = (await caller.generate(batch_size=3)).error
@@ -47,9 +50,10 @@ async def test_a_disk_that_fills_up_within_a_batch_costs_nothing_in_the_end(
     assert len(comfyui.rendered) == 1
 
 
-async def test_a_disk_that_fills_up_is_told_to_the_next_server_too(
+async def test_a_full_disk_is_reported_by_the_next_server(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    """A disk that fills up is reported to the next server too."""
     first = await connect()
     with monkeypatch.context() as patch:
         FullDisk(patch, "write_bytes", 1)
@@ -61,15 +65,17 @@ async def test_a_disk_that_fills_up_is_told_to_the_next_server_too(
     assert len(list((tmp_path / "images").iterdir())) == 2
 
 
-async def test_a_disk_without_room_for_a_name_is_taken_as_one_without_links(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_disk_without_room_for_a_name(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+    """A disk without room for a name is taken as one without links."""
     FullDisk(monkeypatch, "link", 0)
     assert (await caller.generate()).facts["status"] == "done"
 
 
-async def test_a_full_disk_under_the_journal_is_told_with_the_image(caller: Caller):
-    """SQLite's own limit stands for the disk's: the error is the same."""
+async def test_a_full_disk_under_the_job_store(caller: Caller):
+    """A full disk under the journal is reported with the image.
+
+    SQLite's own limit stands for the disk's: the error is the same.
+    """
     assert (await caller.generate(seed=1)).facts["status"] == "done"
     await caller.app.jobs.run(lambda file: file.execute("PRAGMA max_page_count = 1"), writes=False)
     answers = [await caller.generate("a very long prompt " * 200, seed=seed) for seed in range(2, 9)]

@@ -113,7 +113,8 @@ async def test_two_servers_on_one(connect, comfyui: ComfyUIServer, tmp_path: Pat
 
 
 @pytest.mark.parametrize("point", ["pending", "step:1"])
-async def test_a_job_that_another_server_cancels_ends_as_cancelled(connect, comfyui: ComfyUIServer, point: str):
+async def test_a_job_that_another_server_cancels(connect, comfyui: ComfyUIServer, point: str):
+    """A job that another server cancels ends as cancelled."""
     comfyui.hold(point)
     one, other = await connect(), await connect()
     call = asyncio.ensure_future(one.generate())
@@ -136,9 +137,8 @@ async def test_a_clock_that_goes_backwards(connect, monkeypatch: pytest.MonkeyPa
     assert len(set(names)) == len(list((tmp_path / "images").iterdir())) == 6
 
 
-async def test_servers_with_folders_of_their_own_do_not_save_each_others_images(
-    connect, comfyui: ComfyUIServer, tmp_path: Path
-):
+async def test_servers_keep_to_their_own_folders(connect, comfyui: ComfyUIServer, tmp_path: Path):
+    """Servers with folders of their own do not save each others images."""
     comfyui.hold("step:1")
     one, other = await connect(), await connect(IMAGE_OUTPUT_DIR=tmp_path / "other")
     calls = [asyncio.ensure_future(one.generate(seed=1)), asyncio.ensure_future(other.generate(seed=2))]

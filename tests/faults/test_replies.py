@@ -46,10 +46,13 @@ async def test_an_image_that_is_always_cut_is_fetched_later(caller: Caller, nois
     assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["status"] == "done"
 
 
-async def test_an_image_that_trickles_is_given_up_and_fetched_later(
+async def test_an_image_that_trickles_is_fetched_later(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """Each byte comes in time, so that no time-out of a single read ever strikes."""
+    """An image that trickles is given up and fetched later.
+
+    Each byte comes in time, so that no time-out of a single read ever strikes.
+    """
     monkeypatch.setattr(comfyui_client, "VIEW_SECONDS", 0.3)
     comfyui.fail("slow_view", seconds=0.02)
     error = (await caller.generate()).error
@@ -61,29 +64,31 @@ async def test_an_image_that_trickles_is_given_up_and_fetched_later(
 
 
 @pytest.mark.parametrize("fault", ["lost_reply", "reply_500"])
-async def test_a_prompt_whose_reply_is_lost_is_not_sent_again(caller: Caller, comfyui: ComfyUIServer, fault: str):
+async def test_a_lost_reply_is_not_sent_again(caller: Caller, comfyui: ComfyUIServer, fault: str):
+    """A prompt whose reply is lost is not sent again."""
     comfyui.fail(fault, times=1)
     assert (await caller.generate()).facts["status"] == "done"
     assert len(comfyui.rendered) == len(comfyui.prompts) == 1
 
 
-async def test_a_prompt_that_was_lost_on_its_way_is_sent_again(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_lost_prompt_is_sent_again(caller: Caller, comfyui: ComfyUIServer):
+    """A prompt that was lost on its way is sent again."""
     comfyui.fail("lost_request", times=1)
     assert (await caller.generate()).facts["status"] == "done"
     assert len(comfyui.rendered) == 1
     assert len([seen for seen in comfyui.requests if (seen.method, seen.path) == ("POST", "/prompt")]) == 2
 
 
-async def test_a_prompt_that_is_lost_every_time_is_told_and_safe_to_repeat(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_prompt_that_is_always_lost(caller: Caller, comfyui: ComfyUIServer):
+    """A prompt that is lost every time is reported and safe to repeat."""
     comfyui.fail("lost_request")
     assert "ComfyUI did not take the job" in (await caller.generate()).error
     assert (comfyui.rendered, comfyui.queue_remaining) == ([], 0)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3, 0.65])
-async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_generated_once(
-    caller: Caller, comfyui: ComfyUIServer, seconds: float
-):
+async def test_a_prompt_after_a_cut_is_generated_once(caller: Caller, comfyui: ComfyUIServer, seconds: float):
+    """A prompt that arrives after the connection was cut is generated once."""
     comfyui.fail("late_prompt", seconds=seconds, times=1)
     answer = await caller.generate(seed=3)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 3)
@@ -91,10 +96,11 @@ async def test_a_prompt_that_arrives_after_the_connection_was_cut_is_generated_o
     assert len(comfyui.rendered) == 1
 
 
-async def test_a_copy_that_arrives_behind_another_job_is_not_generated(
-    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
-    """By then ComfyUI's cache no longer knows the first image."""
+async def test_a_late_copy_is_not_generated(caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """A copy that arrives behind another job is not generated.
+
+    By then ComfyUI's cache no longer knows the first image.
+    """
     monkeypatch.setattr(queueing, "LOOKUP_DELAYS", (0.0,))
     comfyui.step_seconds = 0.1
     comfyui.hold("step:1")
@@ -109,9 +115,10 @@ async def test_a_copy_that_arrives_behind_another_job_is_not_generated(
     assert len(comfyui.rendered) == 2
 
 
-async def test_a_prompt_without_a_reply_is_withdrawn_in_case_it_arrives(
+async def test_a_prompt_without_a_reply_is_cancelled(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
+    """A prompt without a reply is cancelled in case it arrives."""
     monkeypatch.setattr(comfyui_client, "SUBMIT_SECONDS", 0.2)
     comfyui.fail("stalled", paths=("POST /prompt",))
     assert "ComfyUI did not take the job: no reply within 0.2 s" in (await caller.generate()).error

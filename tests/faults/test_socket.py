@@ -11,7 +11,8 @@ from tests.conftest import Caller
 MESSAGES = 42  #: addressed ones of a FLUX.1-schnell job of 4 steps; a test holds that there are no more
 
 
-async def test_there_are_no_more_messages_than_these_tests_cut(caller: Caller, comfyui: ComfyUIServer):
+async def test_no_more_messages_than_are_cut(caller: Caller, comfyui: ComfyUIServer):
+    """There are no more messages than these tests cut."""
     comfyui.fail("drop_socket", after=MESSAGES)
     assert (await caller.generate()).facts["status"] == "done"
     assert "drop_socket" in comfyui.faults
@@ -33,8 +34,11 @@ async def test_a_socket_that_falls_silent_costs_no_image(caller: Caller, comfyui
     assert len(comfyui.rendered) == 1
 
 
-async def test_a_lost_socket_is_opened_again_under_a_name_of_its_own(caller: Caller, comfyui: ComfyUIServer):
-    """With the same name ComfyUI would forget the newer socket when the older closes."""
+async def test_a_lost_socket_is_opened_anew(caller: Caller, comfyui: ComfyUIServer):
+    """A lost socket is opened again under a name of its own.
+
+    With the same name ComfyUI would forget the newer socket when the older closes.
+    """
     comfyui.hold("step:2")
     comfyui.fail("drop_socket", at="step:1", times=1)
     call = asyncio.ensure_future(caller.generate())
@@ -44,7 +48,8 @@ async def test_a_lost_socket_is_opened_again_under_a_name_of_its_own(caller: Cal
     assert len(set(comfyui.client_ids)) == 2
 
 
-async def test_the_next_job_after_a_lost_socket_has_its_steps_again(caller: Caller, comfyui: ComfyUIServer):
+async def test_steps_return_after_a_lost_socket(caller: Caller, comfyui: ComfyUIServer):
+    """The next job after a lost socket has its steps again."""
     comfyui.hold("step:2")
     comfyui.fail("drop_socket", at="step:1", times=1)
     first = asyncio.ensure_future(caller.generate())
@@ -56,7 +61,8 @@ async def test_the_next_job_after_a_lost_socket_has_its_steps_again(caller: Call
     assert any("generating, step 3/3" in text for _, _, text in caller.progress)
 
 
-async def test_a_restart_of_comfyui_ends_in_a_new_socket_for_the_next_job(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_restart_means_a_new_socket(caller: Caller, comfyui: ComfyUIServer):
+    """A restart of ComfyUI ends in a new socket for the next job."""
     assert (await caller.generate(seed=1)).facts["status"] == "done"
     comfyui.restart()
     caller.progress.clear()
@@ -64,9 +70,8 @@ async def test_a_restart_of_comfyui_ends_in_a_new_socket_for_the_next_job(caller
     assert any("generating, step 4/4" in text for _, _, text in caller.progress)
 
 
-async def test_a_handshake_without_an_answer_costs_one_job_a_moment_and_the_next_ones_nothing(
-    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_socket_without_an_answer(caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """A handshake without an answer costs one job a moment and the next ones nothing."""
     monkeypatch.setattr(socket, "PATIENCE_SECONDS", 0.05)
     comfyui.fail("stalled", paths=("/ws",))
     for seed in range(3):

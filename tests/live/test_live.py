@@ -75,7 +75,8 @@ async def ask(path: str) -> Any:
 
 
 @pytest.mark.parametrize("role", ["diffusion_model", "checkpoint"])
-async def test_flux_schnell_generates_from_separate_files_and_from_one(live: Caller, role: str):
+async def test_flux_schnell_from_one_file_and_several(live: Caller, role: str):
+    """FLUX.1-schnell generates from separate files and from one."""
     name = await model(live, "flux1-schnell", role)
     answer = await live.generate(seed=1, model=name)
     assert (answer.facts["status"], answer.facts["model"]) == ("done", name)
@@ -89,7 +90,8 @@ async def test_the_default_model_generates(live: Caller):
     assert (await live.generate(seed=2)).facts["status"] == "done"
 
 
-async def test_sd15_generates_with_a_negative_prompt_that_has_an_effect(live: Caller):
+async def test_sd15_with_a_negative_prompt(live: Caller):
+    """SD 1.5 generates with a negative prompt that has an effect."""
     name = await model(live, "sd15", "checkpoint")
     plain = await live.generate(seed=3, model=name, steps=2)
     other = await live.generate(seed=3, model=name, steps=2, negative_prompt="blurry, dark")
@@ -117,7 +119,8 @@ async def test_the_same_seed_generates_identical_pixels(live: Caller):
     assert pixels(first) == pixels(again) != pixels(other)
 
 
-async def test_a_cancelled_call_frees_the_queue_and_the_next_one_generates(live: Caller):
+async def test_a_cancelled_call_frees_the_queue(live: Caller):
+    """A cancelled call frees the queue and the next one generates."""
     call = asyncio.ensure_future(live.generate(seed=7, steps=200))
     with anyio.fail_after(120):
         while not any("step" in text for _, _, text in live.progress):
@@ -143,7 +146,8 @@ async def test_the_tool_cancels_a_job_whatever_it_is_at(live: Caller):
     assert not any((await ask("/queue")).values())
 
 
-async def test_a_running_job_shows_the_image_so_far_where_comfyui_makes_previews(live: Caller):
+async def test_a_preview_where_comfyui_makes_them(live: Caller):
+    """A running job shows the image so far where ComfyUI makes previews."""
     argv = " ".join((await ask("/system_stats"))["system"]["argv"])
     if "--preview-method" not in argv:
         pytest.skip("this ComfyUI makes no previews: start it with --preview-method auto")
@@ -158,7 +162,8 @@ async def test_a_running_job_shows_the_image_so_far_where_comfyui_makes_previews
     await live.call("cancel_generation", prompt_id=prompt_id)
 
 
-async def test_a_job_that_takes_long_is_returned_by_get_generation_status(live: Caller):
+async def test_a_slow_job_is_returned_by_its_status(live: Caller):
+    """A job that takes long is returned by get generation status."""
     live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 0})
     prompt_id = (await live.generate(seed=9)).facts["prompt_id"]
     live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 240})
@@ -167,7 +172,8 @@ async def test_a_job_that_takes_long_is_returned_by_get_generation_status(live: 
     assert answer.image().size == (64, 64)
 
 
-async def test_a_finished_job_is_found_again_by_another_process(live: Caller, tmp_path: Path):
+async def test_a_finished_job_in_another_process(live: Caller, tmp_path: Path):
+    """A finished job is found again by another process."""
     first = await live.generate(seed=10)
     app = App(live.app.settings)
     async with Client(build_server(app.settings, app)) as client:
@@ -176,13 +182,15 @@ async def test_a_finished_job_is_found_again_by_another_process(live: Caller, tm
     assert Answer(result).facts["seed"] == 10
 
 
-async def test_a_model_that_is_not_there_is_named_with_those_that_are(live: Caller):
+async def test_a_missing_model_names_the_present_ones(live: Caller):
+    """A model that is not there is named with those that are."""
     error = (await live.generate(model="no-such-model")).error
     assert "ComfyUI has no model 'no-such-model'." in error
     assert "Installed: " in error
 
 
-async def test_an_unknown_sampler_is_named_with_those_that_are_known(live: Caller):
+async def test_an_unknown_sampler_names_the_known(live: Caller):
+    """An unknown sampler is named with those that are known."""
     assert "sampler='eulr' is unknown to ComfyUI. Use one of: euler" in (await live.generate(sampler="eulr")).error
 
 

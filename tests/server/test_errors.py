@@ -36,14 +36,16 @@ def kinds(base: type[ImageGenError] = ImageGenError) -> list[type[ImageGenError]
 # -- the errors themselves ----------------------------------------------------------------------------------------
 
 
-def test_every_error_has_a_code_of_its_own_and_a_sentence():
+def test_every_error_has_a_code_and_a_sentence():
+    """Every error has a code of its own and a sentence."""
     codes = [kind.code for kind in kinds()]
     assert len(set(codes)) == len(codes)
     assert ImageGenError.code not in codes
     assert all(kind.__doc__ for kind in kinds())
 
 
-def test_the_tree_in_the_errors_module_names_every_error():
+def test_the_tree_names_every_error():
+    """The tree in the errors module names every error."""
     assert {kind.__name__ for kind in kinds()} <= set((errors.__doc__ or "").split())
 
 
@@ -65,13 +67,15 @@ def test_every_error_stands_in_the_reference():
         ("get_generation_status", {"prompt_id": "6fa459ea-ee8a-4ca4-894e-db77e160355e"}),
     ],
 )
-async def test_without_comfyui_every_tool_says_how_to_start_it(caller: Caller, comfyui: ComfyUIServer, tool, arguments):
+async def test_without_comfyui_every_tool_says_so(caller: Caller, comfyui: ComfyUIServer, tool, arguments):
+    """Without ComfyUI every tool says how to start it."""
     await anyio.to_thread.run_sync(comfyui.stop)
     answer = await caller.call(tool, **arguments)
     assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
 
 
-async def test_once_comfyui_is_started_the_next_call_generates(caller: Caller, comfyui: ComfyUIServer):
+async def test_the_next_call_generates_after_a_start(caller: Caller, comfyui: ComfyUIServer):
+    """Once ComfyUI is started the next call generates."""
     await anyio.to_thread.run_sync(comfyui.stop)
     assert (await caller.generate()).is_error
     await anyio.to_thread.run_sync(comfyui.start)
@@ -103,8 +107,11 @@ async def test_a_missing_vae_is_named_with_its_folder(caller: Caller, comfyui: C
     )
 
 
-async def test_a_file_that_vanishes_between_two_calls_is_told(caller: Caller, comfyui: ComfyUIServer):
-    """ComfyUI refuses the graph; the next call looks again and takes another model."""
+async def test_a_file_that_vanishes_between_calls(caller: Caller, comfyui: ComfyUIServer):
+    """A file that vanishes between two calls is reported.
+
+    ComfyUI refuses the graph; the next call looks again and takes another model.
+    """
     assert (await caller.generate()).facts["model"] == "flux1-schnell.safetensors"
     comfyui.models["diffusion_models"] = []
     error = (await caller.generate()).error
@@ -134,7 +141,8 @@ async def test_out_of_memory_says_what_to_lower(caller: Caller, comfyui: ComfyUI
 
 
 @BOTH_ERAS
-async def test_a_node_that_fails_is_told_with_reason_and_cure(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_failing_node_is_reported(caller: Caller, comfyui: ComfyUIServer):
+    """A node that fails is reported with reason and cure."""
     comfyui.fail("node_error", times=1)
     error = (await caller.generate()).error
     assert re.match(r"ComfyUI failed in node \w+Loader: ERROR: Could not detect model type of: ", error)
@@ -178,17 +186,15 @@ async def test_a_job_that_takes_too_long_is_withdrawn(connect, comfyui: ComfyUIS
                               "Correct the arguments and call again."),
     ],
 )  # fmt: skip
-async def test_a_wrong_argument_is_told_and_nothing_is_generated(
-    caller: Caller, comfyui: ComfyUIServer, arguments, message
-):
+async def test_a_wrong_argument_generates_nothing(caller: Caller, comfyui: ComfyUIServer, arguments, message):
+    """A wrong argument is reported and nothing is generated."""
     assert (await caller.generate(**arguments)).error == message
     assert comfyui.prompts == []
 
 
 @pytest.mark.parametrize(("name", "wrong", "near"), [("sampler", "eular", "euler"), ("scheduler", "simpel", "simple")])
-async def test_an_unknown_sampler_or_scheduler_is_answered_with_the_nearest(
-    caller: Caller, comfyui: ComfyUIServer, name, wrong, near
-):
+async def test_an_unknown_sampler_names_the_nearest(caller: Caller, comfyui: ComfyUIServer, name, wrong, near):
+    """An unknown sampler or scheduler is answered with the nearest."""
     error = (await caller.generate(**{name: wrong})).error
     assert error.startswith(f"{name}={wrong!r} is unknown to ComfyUI. Use one of: {near}")
     assert comfyui.prompts == []
@@ -216,9 +222,8 @@ async def test_arguments_of_the_wrong_kind_are_told_by_name(caller: Caller, argu
 # -- the output folder --------------------------------------------------------------------------------------------
 
 
-async def test_a_file_in_the_place_of_the_output_folder_is_told_before_anything_is_generated(
-    caller: Caller, comfyui: ComfyUIServer, tmp_path: Path
-):
+async def test_a_file_in_place_of_the_output_folder(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
+    """A file in the place of the output folder is reported before anything is generated."""
     folder = tmp_path / "images"
     folder.write_text("in the way")
     error = (await caller.generate()).error
@@ -230,9 +235,11 @@ async def test_a_file_in_the_place_of_the_output_folder_is_told_before_anything_
 
 
 @BOTH_ERAS
-async def test_a_full_disk_leaves_the_image_at_comfyui_and_it_is_saved_once_there_is_space(
+async def test_a_full_disk_leaves_the_image_at_comfyui(
     caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    """A full disk leaves the image at ComfyUI and it is saved once there is space."""
+
     def full(*_: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -254,7 +261,8 @@ async def test_a_full_disk_leaves_the_image_at_comfyui_and_it_is_saved_once_ther
 # -- settings -----------------------------------------------------------------------------------------------------
 
 
-async def test_an_unknown_engine_is_answered_with_the_known_ones(connect):
+async def test_an_unknown_engine_names_the_known(connect):
+    """An unknown engine is answered with the known ones."""
     caller = await connect(IMAGE_GEN_ENGINE="comfy")
     assert (await caller.generate()).error == (
         f"IMAGE_GEN_ENGINE='comfy' is not an engine. Use one of: {', '.join(engine_names())}."
@@ -262,7 +270,8 @@ async def test_an_unknown_engine_is_answered_with_the_known_ones(connect):
     assert "comfyui" in engine_names()
 
 
-async def test_a_call_that_is_cancelled_while_comfyui_dies_ends_all_the_same(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_cancel_while_comfyui_dies_ends(caller: Caller, comfyui: ComfyUIServer):
+    """A call that is cancelled while ComfyUI dies ends all the same."""
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -274,7 +283,8 @@ async def test_a_call_that_is_cancelled_while_comfyui_dies_ends_all_the_same(cal
     assert status["status"] == "cancelled"
 
 
-async def test_a_global_clear_of_the_history_does_not_cost_a_saved_image(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_cleared_history_costs_no_image(caller: Caller, comfyui: ComfyUIServer):
+    """A global clear of the history does not cost a saved image."""
     prompt_id = (await caller.generate(seed=8)).facts["prompt_id"]
     await post(comfyui, "/history", {"clear": True})
     assert (await caller.call("get_generation_status", prompt_id=prompt_id)).facts["seed"] == 8

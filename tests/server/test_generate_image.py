@@ -16,8 +16,11 @@ from tests.conftest import Caller
 UNFINISHED = ("queued", "running")
 
 
-async def test_a_call_returns_the_image_its_path_and_its_seed(caller: Caller, tmp_path: Path):
-    """One line of JSON, a sentence, an inline PNG, and a link that is for the user alone."""
+async def test_an_answer_has_image_path_and_seed(caller: Caller, tmp_path: Path):
+    """A call returns the image its path and its seed.
+
+    One line of JSON, a sentence, an inline PNG, and a link that is for the user alone.
+    """
     answer = await caller.generate("a lighthouse at dusk", seed=42)
     facts = answer.facts
     assert list(facts) == [
@@ -34,8 +37,11 @@ async def test_a_call_returns_the_image_its_path_and_its_seed(caller: Caller, tm
     assert answer.result.structured_content is None
 
 
-async def test_the_default_is_flux_schnell_at_its_own_settings(caller: Caller, comfyui: ComfyUIServer):
-    """Nothing but a prompt: 1024x1024, 4 steps, cfg 1, euler, simple."""
+async def test_the_default_is_flux_schnell(caller: Caller, comfyui: ComfyUIServer):
+    """The default is FLUX.1-schnell at its own settings.
+
+    Nothing but a prompt: 1024x1024, 4 steps, cfg 1, euler, simple.
+    """
     await caller.call("generate_image", prompt="a lighthouse")
     graph = comfyui.prompts[0]["prompt"]
     by_class = {node["class_type"]: node["inputs"] for node in graph.values()}
@@ -52,7 +58,8 @@ async def test_the_same_seed_generates_the_same_image_again(caller: Caller):
     assert first.facts["path"] != second.facts["path"]
 
 
-async def test_without_a_seed_a_random_one_is_generated_and_told(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_random_seed_is_reported(caller: Caller, comfyui: ComfyUIServer):
+    """Without a seed a random one is generated and told."""
     first, second = await caller.generate(), await caller.generate()
     seeds = [first.facts["seed"], second.facts["seed"]]
     assert seeds[0] != seeds[1]
@@ -60,7 +67,8 @@ async def test_without_a_seed_a_random_one_is_generated_and_told(caller: Caller,
         == seeds  # fmt: skip
 
 
-async def test_every_image_of_a_batch_is_saved_shown_and_told(caller: Caller):
+async def test_every_image_of_a_batch_is_returned(caller: Caller):
+    """Every image of a batch is saved shown and told."""
     answer = await caller.generate(batch_size=3, seed=9)
     paths = [Path(image["path"]) for image in answer.facts["images"]]
     assert len({path.read_bytes() for path in paths}) == 3
@@ -69,7 +77,8 @@ async def test_every_image_of_a_batch_is_saved_shown_and_told(caller: Caller):
     assert answer.facts["path"] == str(paths[0])
 
 
-async def test_progress_tells_every_sampling_step_and_always_rises(caller: Caller):
+async def test_progress_always_rises(caller: Caller):
+    """Progress reports every sampling step and always rises."""
     await caller.generate(steps=6)
     steps = [(value, total, text.split(" (")[0]) for value, total, text in caller.progress if "step" in text]
     assert steps == [(float(n), 6.0, f"generating, step {n}/6") for n in range(1, 7)]
@@ -89,8 +98,11 @@ async def test_progress_tells_the_place_in_the_queue(caller: Caller, comfyui: Co
     assert [(await first).facts["status"], (await second).facts["status"]] == ["done", "done"]
 
 
-async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_later(connect, comfyui: ComfyUIServer):
-    """The answer names the next call to make; that call brings the image."""
+async def test_a_slow_job_is_returned_by_its_handle(connect, comfyui: ComfyUIServer):
+    """A job that takes long is answered with a handle and returned later.
+
+    The answer names the next call to make; that call brings the image.
+    """
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=1)
     comfyui.hold("step:2")
     answer = await caller.generate(seed=3)
@@ -107,7 +119,8 @@ async def test_a_job_that_takes_long_is_answered_with_a_handle_and_returned_late
     assert later.image().size == (64, 64)
 
 
-async def test_a_cancelled_call_withdraws_its_job_from_comfyui(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_cancelled_call_cancels_its_job(caller: Caller, comfyui: ComfyUIServer):
+    """A cancelled call cancels its job from ComfyUI."""
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -130,7 +143,8 @@ async def test_a_negative_prompt_without_effect_is_told(caller: Caller):
     assert "negative_prompt had no effect: at cfg 1 flux1-schnell cannot use one." in answer.story
 
 
-async def test_a_negative_prompt_reaches_a_model_that_can_use_it(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_negative_prompt_has_an_effect(caller: Caller, comfyui: ComfyUIServer):
+    """A negative prompt reaches a model that can use it."""
     answer = await caller.generate(negative_prompt="blurry", model="sd15", steps=2)
     texts = [n["inputs"]["text"] for n in comfyui.prompts[0]["prompt"].values() if "text" in n["inputs"]]
     assert sorted(texts) == ["a red apple", "blurry"]
@@ -143,7 +157,8 @@ async def test_a_size_off_the_grid_is_rounded_and_told(caller: Caller):
     assert "100x71 was rounded to 96x64" in answer.story
 
 
-async def test_the_saved_file_tells_how_it_was_generated_and_the_preview_does_not(caller: Caller):
+async def test_provenance_is_in_the_file_alone(caller: Caller):
+    """The saved file reports how it was generated and the preview does not."""
     answer = await caller.generate("a secret garden", seed=5)
     with Image.open(answer.facts["path"]) as saved:
         told = json.loads(saved.text["mcp-image-gen"])

@@ -25,9 +25,8 @@ async def start(caller: Caller) -> str:
     return str((await caller.generate(seed=1)).facts["path"])
 
 
-async def test_an_image_generated_before_is_uploaded_and_generated_over(
-    caller: Caller, comfyui: ComfyUIServer, start: str
-):
+async def test_an_image_is_generated_over(caller: Caller, comfyui: ComfyUIServer, start: str):
+    """An image generated before is uploaded and generated over."""
     answer = await caller.generate(seed=2, init_image=start, denoise=0.5)
     assert (answer.facts["status"], answer.facts["width"], answer.facts["height"]) == ("done", 64, 64)
     assert inputs_of(comfyui, "KSampler")["denoise"] == 0.5
@@ -48,9 +47,8 @@ async def test_denoise_decides_how_much_of_it_is_left(caller: Caller, start: str
     assert away[0] < away[1]
 
 
-async def test_it_is_scaled_to_the_model_s_pixels_in_its_own_shape(
-    caller: Caller, comfyui: ComfyUIServer, tmp_path: Path
-):
+async def test_a_start_image_is_scaled_in_its_shape(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
+    """It is scaled to the model's pixels in its own shape."""
     (tmp_path / "images").mkdir()
     path = tmp_path / "images" / "wide.jpg"
     Image.new("RGB", (3000, 1000), "teal").save(path)

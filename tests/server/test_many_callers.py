@@ -49,8 +49,11 @@ async def test_each_of_many_waiting_calls_is_told_its_place(caller: Caller, comf
     await asyncio.gather(*calls)
 
 
-async def test_jobs_that_ask_at_the_same_time_share_one_look_at_the_queue(caller: Caller, comfyui: ComfyUIServer):
-    """The queue holds the graphs of all jobs: twenty copies of it a second would be much."""
+async def test_jobs_share_one_look_at_the_queue(caller: Caller, comfyui: ComfyUIServer):
+    """Jobs that ask at the same time share one look at the queue.
+
+    The queue holds the graphs of all jobs: twenty copies of it a second would be much.
+    """
     comfyui.fail("stalled", paths=("GET /queue",))
     questions = [asyncio.ensure_future(caller.app.engine._client.queue()) for _ in range(CALLS)]
     await comfyui.until(lambda server: bool(server.requests))
@@ -67,7 +70,8 @@ def era() -> str:
     return "modern"
 
 
-async def test_calls_beyond_the_limit_are_refused_and_the_others_generate(connect, comfyui: ComfyUIServer):
+async def test_calls_beyond_the_limit_are_refused(connect, comfyui: ComfyUIServer):
+    """Calls beyond the limit are refused and the others generate."""
     caller = await connect(IMAGE_GEN_MAX_QUEUE=3)
     comfyui.hold("step:1")
     calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(3)]
@@ -94,7 +98,8 @@ async def test_jobs_of_other_clients_of_comfyui_count_too(connect, comfyui: Comf
     comfyui.release("step:1")
 
 
-async def test_without_a_limit_nothing_is_asked_before_a_job_is_sent(caller: Caller, comfyui: ComfyUIServer):
+async def test_without_a_limit_nothing_is_asked(caller: Caller, comfyui: ComfyUIServer):
+    """Without a limit nothing is asked before a job is sent."""
     await caller.generate()
     paths = [seen.path for seen in comfyui.requests]
     assert "/queue" not in paths[: paths.index("/prompt")]
@@ -105,7 +110,8 @@ async def test_a_batch_counts_as_one_job(connect, tmp_path: Path):
     assert len((await caller.generate(batch_size=3)).facts["images"]) == 3
 
 
-async def test_the_limit_holds_for_calls_at_the_same_time_beside_jobs_of_other_clients(connect, comfyui: ComfyUIServer):
+async def test_the_limit_holds_beside_foreign_jobs(connect, comfyui: ComfyUIServer):
+    """The limit holds for calls at the same time beside jobs of other clients."""
     caller = await connect(IMAGE_GEN_MAX_QUEUE=3)
     comfyui.hold("step:1")
     for seed in range(2):

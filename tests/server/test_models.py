@@ -17,7 +17,8 @@ def era() -> str:
 
 
 @BOTH_ERAS
-async def test_the_list_tells_models_readiness_defaults_and_files(caller: Caller):
+async def test_the_list_of_models(caller: Caller):
+    """The list reports models readiness defaults and files."""
     answer = await caller.call("list_available_models")
     facts = answer.facts
     assert facts["engine"] == "comfyui"
@@ -43,7 +44,8 @@ async def test_the_list_tells_models_readiness_defaults_and_files(caller: Caller
     assert answer.story == f"Ready to generate: flux1-schnell.safetensors, {SDXL}, {SD15}."
 
 
-async def test_flux_schnell_stands_first_with_its_download_when_it_is_missing(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_missing_flux_schnell_stands_first(caller: Caller, comfyui: ComfyUIServer):
+    """FLUX.1-schnell stands first with its download when it is missing."""
     comfyui.models["diffusion_models"] = []
     answer = await caller.call("list_available_models")
     first = answer.facts["models"][0]
@@ -53,7 +55,8 @@ async def test_flux_schnell_stands_first_with_its_download_when_it_is_missing(ca
     )
 
 
-async def test_flux_schnell_stands_first_with_its_missing_parts(caller: Caller, comfyui: ComfyUIServer):
+async def test_an_incomplete_flux_schnell_stands_first(caller: Caller, comfyui: ComfyUIServer):
+    """FLUX.1-schnell stands first with its missing parts."""
     comfyui.models["text_encoders"] = ["clip_l.safetensors"]
     first = (await caller.call("list_available_models")).facts["models"][0]
     assert (first["name"], first["ready"]) == ("flux1-schnell.safetensors", False)
@@ -62,7 +65,8 @@ async def test_flux_schnell_stands_first_with_its_missing_parts(caller: Caller, 
     ]
 
 
-async def test_an_empty_comfyui_says_that_nothing_can_generate(caller: Caller, comfyui: ComfyUIServer):
+async def test_an_empty_comfyui_has_no_model(caller: Caller, comfyui: ComfyUIServer):
+    """An empty ComfyUI'says that nothing can generate."""
     comfyui.models.clear()
     assert (await caller.call("list_available_models")).story == (
         f"No model is ready to generate. flux1-schnell is not ready; missing: {FLUX_SCHNELL.download}."
@@ -79,9 +83,8 @@ async def test_a_comfyui_without_a_loader_lists_the_rest(caller: Caller, comfyui
     assert facts["files"].keys().isdisjoint({"upscaler", "diffusion_model"})
 
 
-async def test_a_file_that_is_added_while_comfyui_runs_is_listed_and_generated_with_at_once(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_an_added_file_is_listed_at_once(caller: Caller, comfyui: ComfyUIServer):
+    """A file that is added while ComfyUI runs is listed and generated with at once."""
     comfyui.models["vae"] = []
     assert (await caller.call("list_available_models")).facts["models"][0]["ready"] is False
     assert "Missing: ae.safetensors" in (await caller.generate(model="flux1-schnell")).error
@@ -91,14 +94,16 @@ async def test_a_file_that_is_added_while_comfyui_runs_is_listed_and_generated_w
 
 
 @BOTH_ERAS
-async def test_without_flux_schnell_another_ready_model_generates_and_says_so(caller: Caller, comfyui: ComfyUIServer):
+async def test_another_ready_model_generates(caller: Caller, comfyui: ComfyUIServer):
+    """Without FLUX.1-schnell another ready model generates and says so."""
     comfyui.models["diffusion_models"] = []
     answer = await caller.generate(steps=2)
     assert answer.facts["model"] == SDXL
     assert f"flux1-schnell is not ready at ComfyUI, so {SDXL} generated this." in answer.story
 
 
-async def test_flux_schnell_generates_as_soon_as_it_is_installed(caller: Caller, comfyui: ComfyUIServer):
+async def test_flux_schnell_once_it_is_installed(caller: Caller, comfyui: ComfyUIServer):
+    """FLUX.1-schnell generates as soon as it is installed."""
     comfyui.models["diffusion_models"] = []
     assert (await caller.generate(steps=2)).facts["model"] == SDXL
     comfyui.models["diffusion_models"] = ["flux1-schnell.safetensors"]
@@ -107,7 +112,8 @@ async def test_flux_schnell_generates_as_soon_as_it_is_installed(caller: Caller,
     assert "not ready" not in answer.story
 
 
-async def test_the_default_model_is_a_setting_and_a_call_wins_over_it(connect):
+async def test_the_default_model_is_a_setting(connect):
+    """The default model is a setting and a call wins over it."""
     caller = await connect(IMAGE_GEN_MODEL="sd15")
     answer = await caller.generate(steps=2)
     assert answer.facts["model"] == SD15
@@ -116,10 +122,11 @@ async def test_the_default_model_is_a_setting_and_a_call_wins_over_it(connect):
 
 
 @pytest.mark.parametrize("name", ["FLUX1-schnell", "deep/Flux1-Schnell-FP8", "deep\\flux1-schnell-fp8.safetensors"])
-async def test_a_model_is_generated_with_under_any_spelling_and_sent_as_comfyui_spells_it(
-    caller: Caller, comfyui: ComfyUIServer, name
-):
-    """On Windows ComfyUI lists and takes folders with a backslash."""
+async def test_a_model_under_any_spelling(caller: Caller, comfyui: ComfyUIServer, name):
+    """A model is generated with under any spelling and sent as ComfyUI'spells it.
+
+    On Windows ComfyUI lists and takes folders with a backslash.
+    """
     comfyui.models["checkpoints"] = ["deep\\flux1-schnell-fp8.safetensors"]
     comfyui.models["diffusion_models"] = []
     assert (await caller.generate(model=name)).facts["model"] == "deep\\flux1-schnell-fp8.safetensors"
@@ -127,7 +134,8 @@ async def test_a_model_is_generated_with_under_any_spelling_and_sent_as_comfyui_
     assert loader["inputs"]["ckpt_name"] == "deep\\flux1-schnell-fp8.safetensors"
 
 
-async def test_the_newer_shape_of_a_file_list_is_generated_from(caller: Caller, comfyui: ComfyUIServer):
+async def test_the_newer_shape_of_a_file_list(caller: Caller, comfyui: ComfyUIServer):
+    """The newer shape of a file list is generated from."""
     info = comfyui._catalogue.get("CheckpointLoaderSimple")
     info["input"]["required"]["ckpt_name"] = ["COMBO", {"options": []}]  # the catalogue fills it
     comfyui.models["checkpoints"] = [SD15]

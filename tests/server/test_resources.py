@@ -69,7 +69,8 @@ async def successor(connect) -> Caller:
 
 
 @BOTH_ERAS
-async def test_two_templates_and_the_list_of_jobs_are_offered(caller: Caller):
+async def test_two_templates_and_the_list_of_jobs(caller: Caller):
+    """Two templates and the list of jobs are offered."""
     templates = {t.uri_template: t for t in await caller.client.list_resource_templates()}
     listed = {str(r.uri): r for r in await caller.client.list_resources()}
     assert set(templates) == {"image://{prompt_id}/{index}", "job://{prompt_id}"}
@@ -111,16 +112,16 @@ async def test_the_images_of_a_batch_are_counted_from_0(caller: Caller):
     assert [base64.b64decode(blob) for blob in blobs] == [Path(i["path"]).read_bytes() for i in facts["images"]]
 
 
-async def test_an_image_of_an_earlier_server_is_read_though_comfyui_is_off(connect, comfyui: ComfyUIServer):
+async def test_an_earlier_image_while_comfyui_is_off(connect, comfyui: ComfyUIServer):
+    """An image of an earlier server is read though ComfyUI is off."""
     facts = (await (await connect()).generate()).facts
     await anyio.to_thread.run_sync(comfyui.stop)
     image = await read(await successor(connect), f"image://{facts['prompt_id']}/0")
     assert base64.b64decode(image.blob) == Path(facts["path"]).read_bytes()
 
 
-async def test_an_image_that_was_finished_meanwhile_is_fetched_at_the_first_read(
-    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_finished_image_is_fetched_when_read(connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """An image that was finished meanwhile is fetched at the first read."""
     monkeypatch.setattr(resources, "FETCH_SECONDS", 10)
     comfyui.hold("step:1")
     before = await connect(IMAGE_GEN_WAIT_SECONDS=0)
@@ -133,7 +134,8 @@ async def test_an_image_that_was_finished_meanwhile_is_fetched_at_the_first_read
     assert base64.b64decode(image.blob).startswith(b"\x89PNG")
 
 
-async def test_an_image_that_was_deleted_here_is_fetched_again(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+async def test_an_image_deleted_here_is_fetched_again(caller: Caller, monkeypatch: pytest.MonkeyPatch):
+    """An image that was deleted here is fetched again."""
     monkeypatch.setattr(resources, "FETCH_SECONDS", 10)
     facts = (await caller.generate()).facts
     before = Path(facts["path"]).read_bytes()
@@ -157,7 +159,8 @@ async def test_a_job_that_has_not_ended_has_no_image_yet(connect, comfyui: Comfy
 
 @BOTH_ERAS
 @pytest.mark.parametrize("index", ["2", "-1", "00", "x", "0x0", "\u0661"])
-async def test_a_number_that_no_image_has_is_told_with_those_that_are_there(caller: Caller, index: str):
+async def test_a_number_without_an_image(caller: Caller, index: str):
+    """A number that no image has is reported with those that are there."""
     prompt_id = (await caller.generate(batch_size=2)).facts["prompt_id"]
     error = await error_of(caller, f"image://{prompt_id}/{index}")
     assert error == f"The job {prompt_id} has no image {index!r}. It has: 0, 1."
@@ -170,7 +173,8 @@ async def test_a_job_that_failed_tells_why_it_has_no_image(caller: Caller, comfy
 
 
 @BOTH_ERAS
-async def test_a_file_that_is_gone_here_and_at_comfyui_is_told_with_its_path(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_file_gone_everywhere_is_reported(caller: Caller, comfyui: ComfyUIServer):
+    """A file that is gone here and at ComfyUI is reported with its path."""
     facts = (await caller.generate(seed=5)).facts
     Path(facts["path"]).unlink()
     comfyui.files.outputs.clear()
@@ -209,7 +213,8 @@ async def test_a_comfyui_that_is_off_is_told(caller: Caller, comfyui: ComfyUISer
 
 
 @pytest.mark.parametrize("prompt_id", ["..", "a%2Fb", "%2E%2E%2Fqueue", "x%00", "%20", "x" * 65, "x" * 9999, "é"])
-async def test_nonsense_is_an_error_and_never_reaches_comfyui(caller: Caller, comfyui: ComfyUIServer, prompt_id: str):
+async def test_nonsense_never_reaches_comfyui(caller: Caller, comfyui: ComfyUIServer, prompt_id: str):
+    """Nonsense is an error and never reaches ComfyUI."""
     for uri in (f"image://{prompt_id}/0", f"job://{prompt_id}"):
         assert await error_of(caller, uri)
     assert comfyui.requests == []
@@ -224,7 +229,8 @@ async def test_an_error_leaves_no_traceback_in_the_log(caller: Caller, caplog: p
 
 
 @BOTH_ERAS
-async def test_a_finished_job_tells_what_its_status_tells_and_what_was_asked(caller: Caller):
+async def test_a_finished_job_resource(caller: Caller):
+    """A finished job reports what its status reports and what was asked."""
     before = datetime.now().astimezone() - timedelta(seconds=1)
     facts = (await caller.generate("a fox", seed=3, width=100)).facts
     told = await read_json(caller, f"job://{facts['prompt_id']}")
@@ -261,14 +267,16 @@ async def settled(caller: Caller, prompt_id: str, *, step: int) -> None:
             return
 
 
-async def test_a_failed_job_tells_its_error_and_is_no_error_itself(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_failed_job_is_no_error_itself(caller: Caller, comfyui: ComfyUIServer):
+    """A failed job reports its error and is no error itself."""
     comfyui.fail("out_of_memory")
     await caller.generate("a fox")
     told = await read_json(caller, f"job://{comfyui.prompts[0]['prompt_id']}")
     assert (told["status"], told["error"]["code"], told["request"]["prompt"]) == ("failed", "out_of_memory", "a fox")
 
 
-async def test_a_job_of_an_earlier_server_still_tells_what_was_asked(connect, comfyui: ComfyUIServer):
+async def test_an_earlier_servers_job_keeps_its_request(connect, comfyui: ComfyUIServer):
+    """A job of an earlier server still reports what was asked."""
     facts = (await (await connect()).generate("a fox", seed=8)).facts
     await anyio.to_thread.run_sync(comfyui.stop)
     told = await read_json(await successor(connect), f"job://{facts['prompt_id']}")
@@ -276,7 +284,8 @@ async def test_a_job_of_an_earlier_server_still_tells_what_was_asked(connect, co
     assert told["request"]["prompt"] == "a fox"
 
 
-async def test_a_job_of_another_client_tells_nothing_of_what_was_asked(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_foreign_job_has_no_request(caller: Caller, comfyui: ComfyUIServer):
+    """A job of another client reports nothing of what was asked."""
     theirs = await generate(comfyui, graph(seed=11))
     await caller.call("get_generation_status", prompt_id=theirs)
     told = await read_json(caller, f"job://{theirs}")
@@ -287,7 +296,8 @@ async def test_a_job_of_another_client_tells_nothing_of_what_was_asked(caller: C
 
 
 @BOTH_ERAS
-async def test_recent_jobs_are_told_newest_first_each_with_its_images(caller: Caller, comfyui: ComfyUIServer):
+async def test_recent_jobs_list_their_images(caller: Caller, comfyui: ComfyUIServer):
+    """Recent jobs are reported newest first each with its images."""
     first = (await caller.generate("a fox", seed=1)).facts
     comfyui.fail("out_of_memory", times=1)
     await caller.generate("x" * 300, seed=2)

@@ -71,7 +71,8 @@ async def test_a_running_job_tells_its_step(hasty: Caller, comfyui: ComfyUIServe
     assert facts["progress"] == "generating, step 3/4"
 
 
-async def test_a_finished_job_is_returned_as_often_as_it_is_asked_for(hasty: Caller, comfyui: ComfyUIServer):
+async def test_a_finished_job_is_returned_each_time(hasty: Caller, comfyui: ComfyUIServer):
+    """A finished job is returned as often as it is asked for."""
     prompt_id = (await hasty.generate(seed=6)).facts["prompt_id"]
     first = await until_status(hasty, prompt_id, "done")
     second = await hasty.call("get_generation_status", prompt_id=prompt_id)
@@ -112,9 +113,8 @@ async def test_a_lost_job_is_told_as_lost(hasty: Caller, comfyui: ComfyUIServer)
     assert answer.facts["error"]["hint"].startswith("Call generate_image again")
 
 
-async def test_asking_for_the_status_does_not_withdraw_the_job_when_the_question_is_cancelled(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_a_cancelled_status_call_cancels_nothing(caller: Caller, comfyui: ComfyUIServer):
+    """Asking for the status does not cancel the job when the question is cancelled."""
     comfyui.hold("step:1")
     theirs = await submit(comfyui, graph())
     question = asyncio.ensure_future(caller.call("get_generation_status", prompt_id=theirs))
@@ -155,9 +155,8 @@ async def test_nonsense_is_unknown_and_never_reaches_comfyui(caller: Caller, com
 
 
 @BOTH_ERAS
-async def test_a_job_of_an_earlier_server_is_found_at_comfyui_with_the_seed_of_its_graph(
-    connect, comfyui: ComfyUIServer
-):
+async def test_an_earlier_servers_job_has_its_seed(connect, comfyui: ComfyUIServer):
+    """A job of an earlier server is found at ComfyUI with the seed of its graph."""
     comfyui.hold("step:2")
     before = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = (await before.generate("a fox", seed=2**64 - 1)).facts["prompt_id"]
@@ -174,7 +173,8 @@ async def test_a_job_of_an_earlier_server_is_found_at_comfyui_with_the_seed_of_i
     assert len(comfyui.prompts) == 1
 
 
-async def test_a_running_job_of_another_client_is_waited_for_and_saved(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_running_foreign_job_is_saved(caller: Caller, comfyui: ComfyUIServer):
+    """A running job of another client is waited for and saved."""
     comfyui.hold("step:1")
     theirs = await submit(comfyui, graph(seed=11))
     await comfyui.reached("step:1")
@@ -185,14 +185,16 @@ async def test_a_running_job_of_another_client_is_waited_for_and_saved(caller: C
     assert (facts["status"], facts["seed"], facts["model"]) == ("done", 11, "sd_xl_base_1.0.safetensors")
 
 
-async def test_a_job_whose_graph_tells_no_seed_and_no_model_is_saved_without(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_job_whose_graph_has_no_seed(caller: Caller, comfyui: ComfyUIServer):
+    """A job whose graph reports no seed and no model is saved without."""
     answer = await caller.call("get_generation_status", prompt_id=await generate(comfyui, graph("two_outputs")))
     assert (answer.facts["status"], answer.facts["seed"], answer.facts["model"]) == ("done", None, "unknown")
     assert "Seed" not in answer.story
     assert Path(answer.facts["path"]).name.endswith("_random.png")
 
 
-async def test_a_failed_job_of_another_client_tells_its_reason(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_failed_foreign_job_reports_its_reason(caller: Caller, comfyui: ComfyUIServer):
+    """A failed job of another client reports its reason."""
     comfyui.fail("out_of_memory")
     theirs = await generate(comfyui, graph())
     facts = (await caller.call("get_generation_status", prompt_id=theirs)).facts
@@ -206,9 +208,8 @@ async def test_several_questions_at_once_save_one_image(caller: Caller, comfyui:
     assert len(list((tmp_path / "images").iterdir())) == 1
 
 
-async def test_an_image_that_could_not_be_fetched_is_fetched_once_comfyui_is_back(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_an_image_is_fetched_once_comfyui_is_back(caller: Caller, comfyui: ComfyUIServer):
+    """An image that could not be fetched is fetched once ComfyUI is back."""
     comfyui.fail("truncated_view")
     error = (await caller.generate(seed=9)).error
     prompt_id = comfyui.prompts[0]["prompt_id"]

@@ -47,7 +47,8 @@ async def test_a_socket_that_breaks_half_way_costs_no_image(caller: Caller, comf
     assert [text for _, _, text in caller.progress if "step 2/4" in text]
 
 
-async def test_jobs_at_the_same_time_share_a_socket_and_the_last_one_closes_it(caller: Caller, comfyui: ComfyUIServer):
+async def test_jobs_share_a_socket(caller: Caller, comfyui: ComfyUIServer):
+    """Jobs at the same time share a socket and the last one closes it."""
     comfyui.hold("step:1")
     calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(2)]
     await comfyui.until(lambda server: server.queue_remaining == 2)
@@ -65,9 +66,8 @@ async def test_a_history_that_lags_behind_is_waited_for(caller: Caller, comfyui:
     assert (await caller.generate()).facts["status"] == "done"
 
 
-async def test_a_history_that_stays_empty_costs_no_image_while_the_socket_names_it(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_an_empty_history_costs_no_image(caller: Caller, comfyui: ComfyUIServer):
+    """A history that stays empty costs no image while the socket names it."""
     comfyui.fail("history_empty")
     assert (await caller.generate()).facts["status"] == "done"
 
@@ -80,9 +80,8 @@ async def test_a_job_in_neither_queue_nor_history_is_lost(caller: Caller, comfyu
     assert "no longer knows the job" in (await call).error
 
 
-async def test_an_image_of_a_job_that_comfyui_has_forgotten_is_found_by_its_name(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_a_forgotten_image_is_found_by_its_name(caller: Caller, comfyui: ComfyUIServer):
+    """An image of a job that ComfyUI has forgotten is found by its name."""
     comfyui.fail("history_empty")
     comfyui.fail("deaf_socket")
     answer = await caller.generate(seed=3)
@@ -95,16 +94,16 @@ async def test_an_image_of_a_job_that_comfyui_has_forgotten_is_found_by_its_name
 
 @BOTH_ERAS
 @pytest.mark.parametrize("fault", ["lost_reply", "reply_500"])
-async def test_a_reply_that_is_lost_after_queueing_does_not_generate_twice(
-    caller: Caller, comfyui: ComfyUIServer, fault
-):
+async def test_a_lost_reply_generates_once(caller: Caller, comfyui: ComfyUIServer, fault):
+    """A reply that is lost after queueing does not generate twice."""
     comfyui.fail(fault)
     answer = await caller.generate(seed=5)
     assert (answer.facts["status"], answer.facts["seed"]) == ("done", 5)
     assert len(comfyui.prompts) == len(comfyui.files.outputs) == 1
 
 
-async def test_a_500_that_queued_nothing_is_an_error_that_allows_another_call(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_500_that_queued_nothing_is_an_error(caller: Caller, comfyui: ComfyUIServer):
+    """A 500 that queued nothing is an error that allows another call."""
     comfyui.fail("refuse_500", times=1)
     error = (await caller.generate()).error
     assert error.startswith("ComfyUI did not take the job: HTTP 500: 500 Internal Server Error")
@@ -120,8 +119,11 @@ async def test_a_login_page_instead_of_comfyui_is_told(caller: Caller, comfyui: 
     assert "COMFYUI_URL must be the address of ComfyUI itself, not of a login page" in error
 
 
-async def test_an_answer_that_is_unusable_for_a_moment_does_not_cost_the_job(caller: Caller, comfyui: ComfyUIServer):
-    """A proxy before a busy or starting ComfyUI answers with pages of its own."""
+async def test_one_unusable_answer_costs_no_job(caller: Caller, comfyui: ComfyUIServer):
+    """An answer that is unusable for a moment does not cost the job.
+
+    A proxy before a busy or starting ComfyUI answers with pages of its own.
+    """
     comfyui.fail("deaf_socket")
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
@@ -135,7 +137,8 @@ async def test_an_answer_that_is_unusable_for_a_moment_does_not_cost_the_job(cal
 # -- who may come in ----------------------------------------------------------------------------------------------
 
 
-async def test_without_credentials_a_guarded_comfyui_names_the_variables_to_set(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_guarded_comfyui_names_the_variables(caller: Caller, comfyui: ComfyUIServer):
+    """Without credentials a guarded ComfyUI names the variables to set."""
     comfyui.fail("unauthorized", header=("Authorization", "Bearer s3cret"))
     assert (await caller.generate()).error == (
         f"{comfyui.url} refused access (HTTP 401). "
@@ -150,9 +153,10 @@ async def test_without_credentials_a_guarded_comfyui_names_the_variables_to_set(
         (("X-Api-Key", "k3y"), {"COMFYUI_HEADERS": '{"X-Api-Key": "k3y"}'}),
     ],
 )
-async def test_credentials_open_a_guarded_comfyui_and_its_socket(
+async def test_credentials_open_a_guarded_comfyui(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, header, settings
 ):
+    """Credentials open a guarded ComfyUI and its socket."""
     monkeypatch.setattr(follow, "POLL_SECONDS", 5)  # the socket alone tells the end
     comfyui.fail("unauthorized", header=header)
     caller = await connect(**settings)
@@ -166,8 +170,8 @@ async def test_credentials_open_a_guarded_comfyui_and_its_socket(
 
 
 @BOTH_ERAS
-async def test_a_job_that_another_client_interrupts_is_cancelled_not_failed(caller: Caller, comfyui: ComfyUIServer):
-    """ComfyUI's own history calls it an error."""
+async def test_a_foreign_interrupt_is_a_cancel(caller: Caller, comfyui: ComfyUIServer):
+    """A job that another client interrupts is cancelled not failed. ComfyUI's own history calls it an error."""
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -177,7 +181,8 @@ async def test_a_job_that_another_client_interrupts_is_cancelled_not_failed(call
     assert status.facts["status"] == "cancelled"
 
 
-async def test_a_queue_that_another_client_clears_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_queue_cleared_by_another_client(caller: Caller, comfyui: ComfyUIServer):
+    """A queue that another client clears loses the job."""
     comfyui.hold("pending")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.until(lambda server: server.queue_remaining == 1)
@@ -187,9 +192,8 @@ async def test_a_queue_that_another_client_clears_loses_the_job(caller: Caller, 
     assert error.endswith("Call generate_image again.")
 
 
-async def test_cancelling_our_waiting_job_leaves_another_client_s_running_one_alone(
-    caller: Caller, comfyui: ComfyUIServer
-):
+async def test_cancelling_leaves_a_foreign_job_alone(caller: Caller, comfyui: ComfyUIServer):
+    """Cancelling our waiting job leaves another client's running one alone."""
     comfyui.hold("step:1")
     theirs = await submit(comfyui, graph())
     await comfyui.reached("step:1")
@@ -215,7 +219,8 @@ async def test_a_stuck_job_can_be_cancelled(caller: Caller, comfyui: ComfyUIServ
 
 
 @BOTH_ERAS
-async def test_a_comfyui_that_dies_while_it_generates_is_told_as_not_reachable(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_comfyui_that_dies_is_unreachable(caller: Caller, comfyui: ComfyUIServer):
+    """A ComfyUI that dies while it generates is reported as not reachable."""
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -225,7 +230,8 @@ async def test_a_comfyui_that_dies_while_it_generates_is_told_as_not_reachable(c
     assert f'get_generation_status(prompt_id="{comfyui.prompts[0]["prompt_id"]}")' in error
 
 
-async def test_a_comfyui_that_is_restarted_while_it_generates_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
+async def test_a_restarted_comfyui_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
+    """A ComfyUI that is restarted while it generates loses the job."""
     comfyui.hold("step:1")
     call = asyncio.ensure_future(caller.generate())
     await comfyui.reached("step:1")
@@ -276,7 +282,8 @@ async def test_a_cached_rerun_whose_file_was_deleted_is_told(caller: Caller, com
     assert (status["status"], status["error"]["code"]) == ("failed", "image_gone")
 
 
-async def test_the_images_of_several_output_nodes_are_all_taken(caller: Caller, comfyui: ComfyUIServer):
+async def test_images_of_several_output_nodes(caller: Caller, comfyui: ComfyUIServer):
+    """The images of several output nodes are all taken."""
     several = graph()
     several["10"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "second"}}
     answer = await caller.call("get_generation_status", prompt_id=await generate(comfyui, several))
@@ -284,7 +291,8 @@ async def test_the_images_of_several_output_nodes_are_all_taken(caller: Caller, 
     assert all(Path(image["path"]).is_file() for image in answer.facts["images"])
 
 
-async def test_saved_images_come_before_previews_and_previews_before_nothing(caller: Caller, comfyui: ComfyUIServer):
+async def test_saved_images_come_before_previews(caller: Caller, comfyui: ComfyUIServer):
+    """Saved images come before previews and previews before nothing."""
     both, preview = graph("two_outputs"), graph("two_outputs")
     del preview["9"]
     answers = [

@@ -32,9 +32,8 @@ async def leave_in_the_middle(caller: Caller, comfyui: ComfyUIServer, **argument
     return str(comfyui.prompts[-1]["prompt_id"])
 
 
-async def test_the_next_server_saves_what_comfyui_finished_without_being_asked_for_it(
-    connect, comfyui: ComfyUIServer, tmp_path: Path
-):
+async def test_the_next_server_saves_unasked(connect, comfyui: ComfyUIServer, tmp_path: Path):
+    """The next server saves what ComfyUI finished without being asked for it."""
     prompt_id = await leave_in_the_middle(await connect(), comfyui, seed=11)
     assert (comfyui.interrupted, comfyui.queue_remaining) == ([], 1)
     comfyui.release("step:1")
@@ -50,9 +49,8 @@ async def test_the_next_server_saves_what_comfyui_finished_without_being_asked_f
     assert len(comfyui.rendered) == 2
 
 
-async def test_an_image_that_was_generated_before_a_restart_is_returned_without_asking_comfyui(
-    connect, comfyui: ComfyUIServer
-):
+async def test_an_earlier_image_needs_no_comfyui(connect, comfyui: ComfyUIServer):
+    """An image that was generated before a restart is returned without asking ComfyUI."""
     first = await connect()
     facts = (await first.generate(seed=13)).facts
     await first.client.close()
@@ -73,7 +71,8 @@ async def test_an_image_that_was_deleted_is_fetched_again(connect, comfyui: Comf
     assert len(comfyui.rendered) == 1
 
 
-async def test_an_image_that_was_deleted_everywhere_is_lost_and_its_seed_is_told(connect, comfyui: ComfyUIServer):
+async def test_an_image_deleted_everywhere_is_lost(connect, comfyui: ComfyUIServer):
+    """An image that was deleted everywhere is lost and its seed is reported."""
     caller = await connect()
     facts = (await caller.generate(seed=15)).facts
     Path(facts["path"]).unlink()
@@ -84,7 +83,8 @@ async def test_an_image_that_was_deleted_everywhere_is_lost_and_its_seed_is_told
     assert "seed=15 generates the same image" in answer.story
 
 
-async def test_a_job_of_another_comfyui_is_told_with_its_address(connect, comfyui: ComfyUIServer):
+async def test_another_comfyuis_job_names_its_address(connect, comfyui: ComfyUIServer):
+    """A job of another ComfyUI is reported with its address."""
     prompt_id = await leave_in_the_middle(await connect(), comfyui)
     comfyui.release("step:1")
     with ComfyUIServer() as other:
@@ -94,7 +94,8 @@ async def test_a_job_of_another_comfyui_is_told_with_its_address(connect, comfyu
         assert f"was sent to the engine comfyui at {comfyui.url}" in answer.story
 
 
-async def test_a_preview_comes_with_the_status_of_a_running_job(connect, comfyui: ComfyUIServer):
+async def test_a_running_job_has_a_preview(connect, comfyui: ComfyUIServer):
+    """A preview comes with the status of a running job."""
     comfyui.previews = True
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "step:3")
@@ -123,9 +124,8 @@ async def test_the_tool_cancels_a_job_and_no_other(connect, comfyui: ComfyUIServ
     assert (comfyui.rendered, set(comfyui.interrupted + comfyui.deleted)) == ([other], {prompt_id})
 
 
-async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
-    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_cancel_during_a_model_load(connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """A cancel during a model load is reported as cancelling and verified."""
     monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, cancel=0.1))
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "loading")
@@ -141,10 +141,13 @@ async def test_a_cancel_during_a_model_load_is_told_as_cancelling_and_verified(
 
 
 @pytest.mark.parametrize("by", ["the tool", "the client"])
-async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_generated(
+async def test_a_cancel_before_the_socket_opens(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch, by: str
 ):
-    """It is sent after ComfyUI was found not to have it."""
+    """A job that waits for a silent socket and is cancelled is not generated.
+
+    It is sent after ComfyUI was found not to have it.
+    """
     monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, settle=5))
     comfyui.fail("stalled", paths=("/ws",))
     comfyui.hold("step:2")
@@ -166,10 +169,10 @@ async def test_a_job_that_waits_for_a_silent_socket_and_is_cancelled_is_not_gene
     assert comfyui.rendered == []
 
 
-async def test_a_comfyui_that_does_not_tell_its_version_is_taken_for_new_enough(
+async def test_a_comfyui_without_a_version_is_new_enough(
     connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
 ):
-    """A proxy may not pass the question."""
+    """A ComfyUI that does not report its version is taken for new enough. A proxy may not pass the question."""
     monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "step:1")
@@ -178,10 +181,11 @@ async def test_a_comfyui_that_does_not_tell_its_version_is_taken_for_new_enough(
     assert (answer.facts["status"], comfyui.interrupted) == ("cancelled", [prompt_id])
 
 
-async def test_a_running_job_is_not_interrupted_at_a_comfyui_that_might_interrupt_another(
-    connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
-    """Before 0.3.57 `/interrupt` does not look at the prompt_id."""
+async def test_an_old_comfyui_is_not_interrupted(connect, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """A running job is not interrupted at a ComfyUI that might interrupt another.
+
+    Before 0.3.57 `/interrupt` does not look at the prompt_id.
+    """
     comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
     monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, cancel=0.1))
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
@@ -215,7 +219,8 @@ async def test_a_job_of_an_earlier_server_is_cancelled(connect, comfyui: ComfyUI
     assert comfyui.interrupted[0] == prompt_id
 
 
-async def test_a_job_of_another_client_of_comfyui_is_left_alone(connect, comfyui: ComfyUIServer):
+async def test_a_foreign_job_is_not_cancelled(connect, comfyui: ComfyUIServer):
+    """A job of another client of ComfyUI is left alone."""
     from tests.engines.others import graph, submit
 
     comfyui.hold("step:1")

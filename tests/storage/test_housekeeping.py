@@ -40,7 +40,8 @@ def test_the_oldest_go_until_the_rest_fits(tmp_path: Path):
     assert gone(tmp_path, max_bytes=250) == [files[4], files[3], files[2]]
 
 
-def test_what_goes_for_its_age_does_not_count_for_the_bytes(tmp_path: Path):
+def test_age_comes_before_bytes(tmp_path: Path):
+    """What goes for its age does not count for the bytes."""
     files = [file(tmp_path, OURS.format(n), age_days=10 * n, size=100) for n in range(4)]
     assert gone(tmp_path, keep_days=15, max_bytes=200) == [files[3], files[2]]
 
@@ -69,7 +70,8 @@ def test_files_of_other_names_are_never_touched(tmp_path: Path, name: str):
     assert gone(tmp_path, keep_days=1, max_bytes=1) == []
 
 
-def test_folders_and_links_and_what_lies_below_are_never_touched(tmp_path: Path):
+def test_pruning_never_touches_other_things(tmp_path: Path):
+    """Folders and links and what lies below are never touched."""
     (tmp_path / OURS.format(1)).mkdir()
     file(tmp_path / OURS.format(1), OURS.format(2), age_days=9999)
     outside = file(tmp_path / OURS.format(1), "outside.png", age_days=9999)
@@ -107,7 +109,8 @@ def test_sweeping_deletes_and_tells_what_is_free(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_deleted_is_told_and_the_others_go(tmp_path: Path):
+def test_a_file_that_cannot_be_deleted(tmp_path: Path):
+    """A file that cannot be deleted is reported and the others go."""
     files = [file(tmp_path, OURS.format(n), age_days=9 - n) for n in range(2)]
     found = leftovers(tmp_path, keep_days=1, max_bytes=None, now=NOW)
     files[0].unlink()

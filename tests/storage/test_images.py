@@ -51,15 +51,19 @@ def test_names_sort_in_the_order_of_saving(store: ImageStore):
     assert listing(store) == saved
 
 
-def test_the_same_image_of_the_same_stamp_is_one_file_however_often_it_is_saved(store: ImageStore):
-    """Two processes, or one and its successor, may finish the same job."""
+def test_the_same_image_is_one_file(store: ImageStore):
+    """The same image of the same stamp is one file however often it is saved.
+
+    Two processes, or one and its successor, may finish the same job.
+    """
     saved = {store.save(from_engine(gradient(8, 8)), provenance={"a": 1}, filename_ms=1_000).path for _ in range(3)}
     assert listing(store) == [path.name for path in saved]
     other = store.save(from_engine(gradient(8, 8)), provenance={"a": 2}, filename_ms=1_000).path
     assert other.name.endswith("-001_1.png")
 
 
-def test_a_file_system_without_hard_links_takes_images_too(store: ImageStore, monkeypatch):
+def test_a_file_system_without_hard_links(store: ImageStore, monkeypatch):
+    """A file system without hard links takes images too."""
     monkeypatch.setattr(os, "link", failing(errno.EPERM))
     first, second = (store.save(from_engine(gradient(8, 8)), provenance={"n": n}, filename_ms=1_000) for n in (1, 2))
     assert listing(store) == [first.path.name, second.path.name]
@@ -96,7 +100,8 @@ def test_an_image_keeps_its_own_format(store: ImageStore, kind: str, ending: str
     ],
     ids=["nothing", "html", "signature only", "end cut off", "most cut off", "small and cut off"],
 )
-def test_what_is_no_whole_image_is_refused_and_leaves_nothing(store: ImageStore, data: bytes):
+def test_a_broken_image_is_refused(store: ImageStore, data: bytes):
+    """What is no whole image is refused and leaves nothing."""
     with pytest.raises(GenerationFailed) as caught:
         store.save(EngineImage(data=data, source="http://comfyui/view", seed=1), provenance={})
     assert f"({len(data)} bytes)" in caught.value.message
@@ -111,7 +116,8 @@ def test_an_image_of_one_colour_is_told(store: ImageStore, colour: str, mode: st
     assert store.save(from_engine(image), provenance={}).uniform
 
 
-def test_an_image_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_it(store: ImageStore):
+def test_an_image_of_one_colour_is_reported(store: ImageStore):
+    """An image of one colour is reported though ComfyUI wrote its workflow into it."""
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
@@ -120,7 +126,8 @@ def test_an_image_of_one_colour_is_told_though_comfyui_wrote_its_workflow_into_i
 
 
 @pytest.mark.parametrize("channel", range(3))
-def test_one_pixel_of_another_colour_is_enough_not_to_be_uniform(store: ImageStore, channel: int):
+def test_one_other_pixel_is_not_uniform(store: ImageStore, channel: int):
+    """One pixel of another colour is enough not to be uniform."""
     image = Image.new("RGB", (256, 128))
     image.putpixel((255, 127), tuple(int(n == channel) for n in range(3)))
     assert not store.save(from_engine(image), provenance={}).uniform
@@ -133,7 +140,8 @@ def failing(code: int) -> Callable[..., Any]:
     return fail
 
 
-def test_a_rename_that_fails_leaves_neither_file_nor_part(store: ImageStore, monkeypatch):
+def test_a_rename_that_fails_leaves_nothing(store: ImageStore, monkeypatch):
+    """A rename that fails leaves neither file nor part."""
     monkeypatch.setattr(images, "_name_file", failing(errno.EIO))
     with pytest.raises(OutputNotWritable):
         store.save(from_engine(gradient(8, 8)), provenance={})
@@ -141,8 +149,8 @@ def test_a_rename_that_fails_leaves_neither_file_nor_part(store: ImageStore, mon
 
 
 @pytest.mark.parametrize("megapixel", [False, True], ids=["at the close", "at the write"])
-def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, megapixel: bool):
-    """A limit of the system stops it in the middle."""
+def test_a_write_that_fails_leaves_nothing(store: ImageStore, megapixel: bool):
+    """A write that fails leaves neither file nor part. A limit of the system stops it in the middle."""
     resource = pytest.importorskip("resource", reason="Windows has no file size limit", exc_type=ImportError)
     image = from_engine(photo(512, 512) if megapixel else gradient(32, 32))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -155,7 +163,8 @@ def test_a_write_that_fails_leaves_neither_file_nor_part(store: ImageStore, mega
     assert listing(store) == []
 
 
-def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, monkeypatch):
+def test_a_full_disk_names_the_engines_copy(store: ImageStore, monkeypatch):
+    """A full disk is named and the engines copy as well."""
     monkeypatch.setattr(images, "_name_file", failing(errno.ENOSPC))
     with pytest.raises(OutputNotWritable) as caught:
         store.save(from_engine(gradient(8, 8)), provenance={})
@@ -166,8 +175,11 @@ def test_a_full_disk_is_named_and_the_engines_copy_as_well(store: ImageStore, mo
     assert caught.value.hint.startswith("Free space, then ")
 
 
-def test_no_part_of_an_image_is_ever_visible_under_its_name(store: ImageStore, monkeypatch):
-    """Before it is named there is only a hidden .part; the name appears with the whole file."""
+def test_no_part_of_an_image_is_visible(store: ImageStore, monkeypatch):
+    """No part of an image is ever visible under its name.
+
+    Before it is named there is only a hidden .part; the name appears with the whole file.
+    """
     seen: list[list[str]] = []
     link = os.link
     monkeypatch.setattr(os, "link", lambda *paths: (seen.append(listing(store)), link(*paths)))
@@ -176,7 +188,8 @@ def test_no_part_of_an_image_is_ever_visible_under_its_name(store: ImageStore, m
     assert listing(store) == [saved.path.name]
 
 
-def test_a_folder_in_the_place_of_a_file_is_not_writable(tmp_path: Path):
+def test_a_folder_in_place_of_a_file(tmp_path: Path):
+    """A folder in the place of a file is not writable."""
     (tmp_path / "taken").write_text("a file")
     for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
         store = ImageStore(folder)
@@ -187,13 +200,15 @@ def test_a_folder_in_the_place_of_a_file_is_not_writable(tmp_path: Path):
         assert (described.exists, described.writable, described.images) == (False, False, 0)
 
 
-def test_a_folder_whose_name_is_too_long_is_described_all_the_same(tmp_path: Path):
+def test_a_folder_with_too_long_a_name(tmp_path: Path):
+    """A folder whose name is too long is described all the same."""
     described = ImageStore(tmp_path / ("x" * 300)).describe()
     assert (described.exists, described.images) == (False, 0)
 
 
 @pytest.mark.parametrize("mode", [0o500, 0o000])
-def test_a_folder_without_permission_is_told_before_and_after(tmp_path: Path, mode: int):
+def test_a_folder_without_permission(tmp_path: Path, mode: int):
+    """A folder without permission is reported before and after."""
     locked = tmp_path / "locked"
     locked.mkdir(mode=mode)
     try:
@@ -207,7 +222,8 @@ def test_a_folder_without_permission_is_told_before_and_after(tmp_path: Path, mo
         locked.chmod(0o700)
 
 
-def test_a_missing_folder_is_described_as_one_that_can_be_made(store: ImageStore):
+def test_a_missing_folder_can_be_made(store: ImageStore):
+    """A missing folder is described as one that can be made."""
     described = store.describe()
     assert (described.exists, described.writable, described.images, described.size_bytes) == (False, True, 0, 0)
     assert not store.folder.exists()

@@ -49,7 +49,8 @@ def test_images_of_one_millisecond_get_the_next_ones(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("stopped")
-def test_threads_in_the_same_millisecond_never_share_a_name(tmp_path: Path):
+def test_threads_never_share_a_name(tmp_path: Path):
+    """Threads in the same millisecond never share a name."""
     store, image = ImageStore(tmp_path), from_engine(gradient(8, 8))
     with ThreadPoolExecutor(16) as pool:
         saved = list(pool.map(lambda n: store.save(image, provenance={"number": n}).path, range(120)))
@@ -69,7 +70,8 @@ def test_an_older_image_of_that_name_stays_as_it_is(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("stopped")
-def test_a_part_that_a_killed_process_left_does_not_stop_the_next(tmp_path: Path):
+def test_a_part_that_a_killed_process_left(tmp_path: Path):
+    """A part that a killed process left does not stop the next."""
     store = ImageStore(tmp_path)
     first = store.save(from_engine(gradient(8, 8)), provenance={}).path
     left = first.with_name(f".{first.name}.part")

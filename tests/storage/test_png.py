@@ -31,7 +31,8 @@ def test_pillow_reads_back_the_text_that_was_added(text: str):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_adding_and_stripping_texts_leaves_every_pixel_as_it_was(mode: str):
+def test_texts_leave_every_pixel(mode: str):
+    """Adding and stripping texts leaves every pixel as it was."""
     plain = encoded(image_of(mode))
     told = png.with_text(plain, "note", "hello")
     for data in (told, png.without_texts(told)):
@@ -39,12 +40,14 @@ def test_adding_and_stripping_texts_leaves_every_pixel_as_it_was(mode: str):
         assert opened(data).tobytes() == opened(plain).tobytes()
 
 
-def test_stripping_gives_back_the_very_file_that_had_no_texts():
+def test_stripping_restores_the_file():
+    """Stripping gives back the very file that had no texts."""
     plain = encoded(gradient(24, 16))
     assert png.without_texts(png.with_text(plain, "note", "hello")) == plain
 
 
-def test_comfyuis_prompt_and_workflow_are_stripped_and_our_text_joins_them():
+def test_our_text_replaces_comfyuis():
+    """ComfyUIs prompt and workflow are stripped and our text joins them."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text("prompt", "{}")
     notes.add_text("workflow", "{}", zip=True)
@@ -60,7 +63,8 @@ def test_comfyuis_prompt_and_workflow_are_stripped_and_our_text_joins_them():
     assert not opened(stripped).getexif()
 
 
-def test_transparency_and_palette_outlive_the_stripping():
+def test_transparency_outlives_the_stripping():
+    """Transparency and palette outlive the stripping."""
     image = gradient(24, 16).convert("P")
     image.info["transparency"] = 3
     data = png.without_texts(encoded(image, transparency=3))
@@ -68,7 +72,8 @@ def test_transparency_and_palette_outlive_the_stripping():
     assert opened(data).getpalette() == image.getpalette()
 
 
-def test_every_chunk_of_the_result_has_a_right_checksum():
+def test_every_chunk_has_a_right_checksum():
+    """Every chunk of the result has a right checksum."""
     data = png.with_text(encoded(gradient(24, 16)), "note", "hello")
     for kind, chunk in png.chunks(data):
         assert int.from_bytes(chunk[-4:], "big") == zlib.crc32(chunk[4:-4]), kind

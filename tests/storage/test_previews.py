@@ -113,7 +113,8 @@ def test_what_small_images_leave_over_goes_to_the_next(saved):
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("count", [1, 4, 13, 16])
-def test_the_smallest_budget_and_the_largest_batch_never_fail(saved, count: int, image_format: str):
+def test_small_budgets_and_large_batches(saved, count: int, image_format: str):
+    """The smallest budget and the largest batch never fail."""
     previews = render([saved(noise(256, 256))] * count, image_format=image_format, max_bytes=20_000)
     assert len(previews) == count
     assert sent_bytes(previews) <= 20_000
@@ -125,7 +126,8 @@ def test_none_sends_no_image(saved):
     assert [str(preview) for preview in previews] == ["inline images are switched off"] * 2
 
 
-def test_transparent_parts_become_white_in_jpeg_and_stay_transparent_elsewhere(saved):
+def test_transparent_parts_become_white_in_jpeg(saved):
+    """Transparent parts become white in JPEG and stay transparent elsewhere."""
     image = saved(Image.new("RGBA", (32, 32), (255, 0, 0, 0)))
     shown = {f: opened(render([image], image_format=f, max_bytes=CLAUDE_DESKTOP)[0]) for f in FORMATS}
     assert shown["jpeg"].getpixel((5, 5)) == (255, 255, 255)
@@ -169,7 +171,8 @@ def test_the_preview_of_a_png_holds_no_metadata(saved, keyword: str, image_forma
         *(("WEBP", "png"), ("WEBP", "jpeg"), ("WEBP", "webp")),
     ],
 )
-def test_the_preview_of_another_format_holds_no_metadata(saved, kind: str, image_format: str, max_bytes: int):
+def test_a_preview_of_another_format_has_no_metadata(saved, kind: str, image_format: str, max_bytes: int):
+    """The preview of another format holds no metadata."""
     exif = Image.Exif()
     exif[0x010E] = SECRET
     image = saved(noise(256, 256), kind, exif=exif, comment=SECRET.encode(), xmp=SECRET.encode())
@@ -177,7 +180,8 @@ def test_the_preview_of_another_format_holds_no_metadata(saved, kind: str, image
     assert SECRET.encode() not in preview.data
 
 
-def test_an_image_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(saved):
+def test_an_image_gone_from_disk_has_no_preview(saved):
+    """An image that is gone from disk has no preview and takes no budget."""
     gone, here = saved(gradient(16, 16)), saved(gradient(64, 64))
     gone.path.unlink()
     previews = render([gone, here], image_format="png", max_bytes=CLAUDE_DESKTOP)
@@ -187,8 +191,8 @@ def test_an_image_that_is_gone_from_disk_has_no_preview_and_takes_no_budget(save
 
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("data", [b"", b"no image", encoded(noise(64, 64))[:3000]], ids=["empty", "text", "cut off"])
-def test_a_file_that_the_user_has_damaged_has_no_preview(saved, data: bytes, image_format: str):
-    """The answer still tells the path; it must not fail."""
+def test_a_damaged_file_has_no_preview(saved, data: bytes, image_format: str):
+    """A file that the user has damaged has no preview. The answer still tells the path; it must not fail."""
     [preview] = render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
     assert isinstance(preview, NoPreview)
     assert str(preview).startswith("its file cannot be decoded (")

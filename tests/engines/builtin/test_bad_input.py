@@ -20,7 +20,8 @@ async def generate(icons: Caller, prompt: str, **arguments):
 
 @pytest.mark.parametrize("prompt", ["zorblax quux", "the of a", "!!!", "中文", "\x00\x07\x1b"],
                          ids=["unknown", "stop words", "signs", "chinese", "control"])  # fmt: skip
-async def test_a_prompt_without_a_known_word_is_refused_with_examples(icons: Caller, prompt: str):
+async def test_a_prompt_without_a_known_word(icons: Caller, prompt: str):
+    """A prompt without a known word is refused with examples."""
     error = (await generate(icons, prompt)).error
     assert error.startswith("The built-in model knows no word of this prompt")
     assert "'a red apple'" in error
@@ -50,7 +51,8 @@ async def test_an_emoji_generates_itself(icons: Caller):
     assert (await generate(icons, "🍓")).images[0].data == (await generate(icons, "strawberry")).images[0].data
 
 
-async def test_right_to_left_text_beside_a_known_word_generates_the_word(icons: Caller):
+async def test_right_to_left_text_beside_a_word(icons: Caller):
+    """Right to left text beside a known word generates the word."""
     answer = await generate(icons, "تفاحة apple \u202eelppa")
     assert answer.facts["status"] == "done"
 
@@ -79,14 +81,16 @@ async def test_unsupported_tuning_is_left_out(icons: Caller):
     assert "builtin does not support guidance, sampler, scheduler: left out." in answer.story
 
 
-async def test_an_init_image_outside_the_allowed_folders_is_not_read(icons: Caller, tmp_path: Path):
+async def test_an_init_image_outside_is_not_read(icons: Caller, tmp_path: Path):
+    """An init image outside the allowed folders is not read."""
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
     for name in (str(secret), str(tmp_path / "images" / ".." / "secret.png"), "/etc/passwd"):
         assert "is outside the folders that may be read" in (await generate(icons, "apple", init_image=name)).error
 
 
-async def test_a_link_does_not_lead_out_of_the_allowed_folders(icons: Caller, tmp_path: Path):
+async def test_a_link_out_of_the_folders_is_refused(icons: Caller, tmp_path: Path):
+    """A link does not lead out of the allowed folders."""
     (tmp_path / "images").mkdir()
     (tmp_path / "secret.png").write_bytes(b"x")
     (tmp_path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
@@ -112,9 +116,8 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["denoiser.onnx", "vocabulary.json", "SHA256SUMS"])
 @pytest.mark.parametrize("damage", ["missing", "one bit", "empty"])
-async def test_a_missing_or_damaged_file_names_the_command_that_installs_it_again(
-    weights: Path, name: str, damage: str
-):
+async def test_a_damaged_weight_names_the_install_command(weights: Path, name: str, damage: str):
+    """A missing or damaged file names the command that installs it again."""
     file = weights / name
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -125,7 +128,8 @@ async def test_a_missing_or_damaged_file_names_the_command_that_installs_it_agai
     assert 'pip install --force-reinstall ".[builtin]"' in caught.value.hint
 
 
-async def test_without_the_runtime_the_error_is_the_install_command(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+async def test_a_missing_runtime_names_its_install(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+    """Without the runtime the error is the install command."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     error = (await generate(icons, "apple")).error
     assert error.startswith("The built-in engine's runtime is not installed. Install it with: uv tool install")

@@ -16,9 +16,9 @@ async def generate(icons: Caller, **arguments):
     return await icons.call("generate_image", **{"prompt": "a red apple", "steps": 1, "seed": 1, **arguments})
 
 
-async def test_an_image_that_could_not_be_saved_is_saved_once_there_is_space(
-    icons: Caller, monkeypatch: pytest.MonkeyPatch
-):
+async def test_an_image_is_saved_once_there_is_space(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+    """An image that could not be saved is saved once there is space."""
+
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -44,7 +44,8 @@ async def test_a_job_of_another_process_is_unknown(icons: Caller):
     assert answer.facts["status"] == "unknown"
 
 
-async def test_unknown_words_of_the_negative_prompt_are_named(icons: Caller):
+async def test_unknown_negative_words_are_named(icons: Caller):
+    """Unknown words of the negative prompt are named."""
     story = (await generate(icons, negative_prompt="green zorblax")).story
     assert "Of the negative prompt it does not know: zorblax." in story
 
@@ -55,9 +56,9 @@ def test_doctor_tells_what_the_engine_is(tmp_path: Path, capsys: pytest.CaptureF
     assert "built-in model 2: 2530 things at 128x128" in capsys.readouterr().out
 
 
-async def test_a_fault_of_the_runtime_is_told_and_not_taken_for_a_finished_job(
-    icons: Caller, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_runtime_fault_fails_the_job(icons: Caller, monkeypatch: pytest.MonkeyPatch):
+    """A fault of the runtime is reported and not taken for a finished job."""
+
     def fault(*_: object) -> None:
         raise RuntimeError("no such operator")
 

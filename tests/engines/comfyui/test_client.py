@@ -79,7 +79,8 @@ async def test_every_request_goes_below_the_url_s_own_path(httpx2_mock):
     ]
 
 
-async def test_a_wrong_answer_below_a_path_is_told_with_its_full_address_once(httpx2_mock):
+async def test_a_wrong_answer_names_its_full_address(httpx2_mock):
+    """A wrong answer below a path is reported with its full address once."""
     httpx2_mock.route(host="gpu").respond(404)
     client = ComfyUIClient("https://gpu/tools/comfy", {})
     with pytest.raises(EngineAnswerUnusable, match=r"^https://gpu/tools/comfy/queue answered HTTP 404"):
@@ -88,7 +89,8 @@ async def test_a_wrong_answer_below_a_path_is_told_with_its_full_address_once(ht
 
 
 @each(GETS | POSTS)
-async def test_nothing_that_answers_is_told_with_the_command_that_starts_it(client, httpx2_mock, call):
+async def test_nothing_answers_names_the_start_command(client, httpx2_mock, call):
+    """Nothing that answers is reported with the command that starts it."""
     httpx2_mock.route(host="gpu").mock(side_effect=httpx2.ConnectError("refused"))
     with pytest.raises(EngineUnreachable) as caught:
         await call(client)
@@ -105,7 +107,8 @@ async def test_a_refused_access_names_the_variables_to_set(client, httpx2_mock, 
 
 
 @each(ALL)
-async def test_a_redirect_to_a_login_page_is_not_followed_but_told(client, httpx2_mock, call):
+async def test_a_redirect_to_a_login_is_reported(client, httpx2_mock, call):
+    """A redirect to a login page is not followed but told."""
     httpx2_mock.route(host="gpu").respond(302, headers={"Location": "http://gpu:8188/login"})
     with pytest.raises(EngineRefused, match="HTTP 302"):
         await call(client)
@@ -162,13 +165,15 @@ async def test_a_prompt_id_stays_one_part_of_the_path(client, httpx2_mock, promp
     assert httpx2_mock.calls.last.request.url.raw_path == path.encode()
 
 
-async def test_the_class_of_a_node_stays_one_part_of_the_path(client, httpx2_mock):
+async def test_a_node_class_is_one_part_of_the_path(client, httpx2_mock):
+    """The class of a node stays one part of the path."""
     httpx2_mock.route(host="gpu").respond(json={"Save/Image?": {}})
     assert await client.object_info("Save/Image?") == {}
     assert httpx2_mock.calls.last.request.url.raw_path == b"/object_info/Save%2FImage%3F"
 
 
-async def test_a_prompt_is_sent_with_its_id_the_client_s_and_its_whole_seed(client, httpx2_mock):
+async def test_a_prompt_is_sent_with_its_ids_and_seed(client, httpx2_mock):
+    """A prompt is sent with its id the client's and its whole seed."""
     httpx2_mock.post("/prompt").respond(json={"prompt_id": "p", "number": 1, "node_errors": {}})
     reply = await client.queue_prompt({"7": {"inputs": {"seed": 2**64 - 1, "text": "é"}}}, prompt_id="p", client_id="c")
     assert reply.status_code == 200
@@ -244,15 +249,16 @@ async def test_an_image_that_is_gone_is_told_by_name(client, httpx2_mock, status
     assert route.call_count == times
 
 
-async def test_an_image_that_comfyui_fails_to_hand_out_is_asked_for_again_and_told(client, httpx2_mock):
+async def test_an_image_that_comfyui_withholds(client, httpx2_mock):
+    """An image that ComfyUI fails to hand out is asked for again and told."""
     route = httpx2_mock.get("/view").respond(500, text=TROUBLE)
     with pytest.raises(EngineAnswerUnusable, match=r"'a_00001_.png' \(HTTP 500\)"):
         await client.view(IMAGE)
     assert route.call_count == clients.ATTEMPTS_TO_VIEW
 
 
-async def test_a_password_in_the_address_is_used_and_never_shown(httpx2_mock: respx.Router):
-    """Errors and image addresses go to a language model."""
+async def test_a_password_is_used_and_never_shown(httpx2_mock: respx.Router):
+    """A password in the address is used and never shown. Errors and image addresses go to a language model."""
     route = httpx2_mock.get("http://gpu:8188/queue").respond(json={})
     client = ComfyUIClient("http://me:s3cret@gpu:8188", {})
     await client.queue()

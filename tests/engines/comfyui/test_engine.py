@@ -68,8 +68,11 @@ def ticket(prompt_id: str) -> Ticket:
 # -- graphs that ComfyUI does not take ----------------------------------------------------------------------------
 
 
-async def test_a_graph_that_comfyui_would_generate_in_part_is_refused_and_withdrawn(comfy, comfyui: ComfyUIServer):
-    """It answers 200, drops the invalid output, and would call the rest a success."""
+async def test_a_half_valid_graph_is_refused(comfy, comfyui: ComfyUIServer):
+    """A graph that ComfyUI would generate in part is refused and cancelled.
+
+    It answers 200, drops the invalid output, and would call the rest a success.
+    """
     half = graph()
     half["10"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "bad"}}
     comfyui.hold("pending")
@@ -96,9 +99,8 @@ def cyclic() -> dict[str, Any]:
         ({"cycle": True}, WorkflowRejected, "Prompt outputs failed validation ComfyUI's log says more"),
     ],
 )
-async def test_a_refusal_of_comfyui_s_own_is_told_and_leaves_nothing_open(
-    comfy, comfyui: ComfyUIServer, change, kind, text
-):
+async def test_a_refusal_leaves_nothing_open(comfy, comfyui: ComfyUIServer, change, kind, text):
+    """A refusal of ComfyUI's own is reported and leaves nothing open."""
     bad = cyclic() if "cycle" in change else graph()
     bad["1"]["class_type"] = change.get("class_type", "CheckpointLoaderSimple")
     bad["1"]["inputs"]["ckpt_name"] = change.get("ckpt_name", "sd_xl_base_1.0.safetensors")
@@ -116,15 +118,19 @@ async def test_a_refusal_that_is_no_json_is_told(httpx2_mock):
             await comfy.submit(planned(graph()), OURS)
 
 
-async def test_a_prompt_whose_reply_was_lost_is_found_in_the_queue(comfy, comfyui: ComfyUIServer):
+async def test_a_lost_reply_is_found_in_the_queue(comfy, comfyui: ComfyUIServer):
+    """A prompt whose reply was lost is found in the queue."""
     comfyui.hold("pending")
     comfyui.fail("lost_reply")
     await comfy.submit(planned(graph()), OURS)
     assert (len(comfyui.prompts), comfyui.queue_remaining) == (1, 1)
 
 
-async def test_a_prompt_whose_reply_was_lost_is_found_in_the_history_as_well(comfy, comfyui: ComfyUIServer):
-    """A quick job has left the queue before anybody looks."""
+async def test_a_lost_reply_is_found_in_the_history(comfy, comfyui: ComfyUIServer):
+    """A prompt whose reply was lost is found in the history as well.
+
+    A quick job has left the queue before anybody looks.
+    """
     done = await generate(comfyui, graph())
     comfyui.fail("refuse_500")
     await comfy.submit(planned(graph()), done)
@@ -136,8 +142,11 @@ async def test_a_plan_of_another_engine_is_a_mistake_of_ours(comfy):
         await comfy.submit(planned("a request body"), OURS)
 
 
-async def test_a_comfyui_that_gives_its_own_prompt_ids_is_told_as_too_old(httpx2_mock):
-    """Before 0.3.45 the prompt_id in the request was not looked at; the job must not stay there unnoticed."""
+async def test_a_comfyui_with_its_own_ids_is_too_old(httpx2_mock):
+    """A ComfyUI that gives its own prompt ids is reported as too old.
+
+    Before 0.3.45 the prompt_id in the request was not looked at; the job must not stay there unnoticed.
+    """
     pending = {"queue_running": [], "queue_pending": [[1, THEIRS, {}, {}, []]]}
     empty = {"queue_running": [], "queue_pending": []}
     httpx2_mock.post("/prompt").respond(json={"prompt_id": THEIRS, "number": 1, "node_errors": {}})
@@ -172,7 +181,8 @@ async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Eve
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", connected, closed
 
 
-async def test_a_submission_that_is_cancelled_while_the_socket_opens_leaves_nothing_open():
+async def test_a_cancelled_submission_leaves_nothing():
+    """A submission that is cancelled while the socket opens leaves nothing open."""
     async with silent_server() as (url, connected, closed), opened(url) as stuck, asyncio.timeout(5):
         submission = asyncio.ensure_future(stuck.submit(planned(graph()), OURS))
         await connected.wait()
@@ -192,9 +202,8 @@ async def test_a_socket_that_never_opens_is_done_without(monkeypatch: pytest.Mon
 # -- cancelling ---------------------------------------------------------------------------------------------------
 
 
-async def test_cancelling_a_job_that_is_loading_its_model_is_not_waited_for_without_end(
-    comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_cancelling_a_loading_job_has_a_bound(comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """Cancelling a job that is loading its model is not waited for without end."""
     comfyui.hold("loading")
     theirs = await submit(comfyui, graph())
     await comfyui.reached("loading")
@@ -206,7 +215,8 @@ async def test_cancelling_a_job_that_is_loading_its_model_is_not_waited_for_with
     assert await comfy.cancel(ticket(theirs)) is True
 
 
-async def test_cancelling_what_comfyui_does_not_know_succeeds(comfy, comfyui: ComfyUIServer):
+async def test_cancelling_the_unknown_succeeds(comfy, comfyui: ComfyUIServer):
+    """Cancelling what ComfyUI does not know succeeds."""
     assert await comfy.cancel(ticket(OURS)) is True
     assert not [seen for seen in comfyui.requests if seen.method == "POST"]
 
@@ -214,9 +224,8 @@ async def test_cancelling_what_comfyui_does_not_know_succeeds(comfy, comfyui: Co
 # -- following ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_socket_alone_tells_steps_previews_and_the_end(
-    comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
-):
+async def test_the_socket_alone_is_enough(comfy, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
+    """The socket alone reports steps previews and the end."""
     monkeypatch.setattr(following, "POLL_SECONDS", 5)
     comfyui.previews = True
     await comfy.submit(planned(graph()), OURS)
@@ -239,7 +248,8 @@ async def follow(comfyui: ComfyUIServer, prompt_id: str, *events: Event, nodes: 
         await client.aclose()
 
 
-async def test_phases_are_told_in_words_and_steps_of_the_sampler_alone(comfyui: ComfyUIServer):
+async def test_phases_in_words_steps_of_the_sampler(comfyui: ComfyUIServer):
+    """Phases are reported in words and steps of the sampler alone."""
     theirs = await generate(comfyui, graph())
     nodes = graph()
     nodes["20"] = {"class_type": "ImageUpscaleWithModel", "inputs": {}}
@@ -253,7 +263,8 @@ async def test_phases_are_told_in_words_and_steps_of_the_sampler_alone(comfyui: 
     assert {p.status for p in progress} == {JobStatus.RUNNING}
 
 
-async def test_a_success_that_names_no_image_is_looked_up_in_a_history_that_lags_behind(comfyui: ComfyUIServer):
+async def test_a_success_without_an_image_is_looked_up(comfyui: ComfyUIServer):
+    """A success that names no image is looked up in a history that lags behind."""
     comfyui.fail("history_late", reads=3)
     theirs = await generate(comfyui, graph())
     assert await follow(comfyui, theirs, NodeOutput("3", {"text": ["hello"]}), Ended("success", {})) == []
@@ -288,7 +299,8 @@ async def test_the_check_tells_version_and_devices(comfy, comfyui: ComfyUIServer
     )
 
 
-async def test_a_server_that_tells_nothing_of_itself_is_a_comfyui_all_the_same(comfy, comfyui: ComfyUIServer):
+async def test_a_server_that_says_nothing_of_itself(comfy, comfyui: ComfyUIServer):
+    """A server that reports nothing of itself is a ComfyUI all the same."""
     comfyui.system_stats.clear()
     assert await comfy.check() == f"ComfyUI of unknown version at {comfyui.url}, on an unknown device"
 
@@ -300,7 +312,8 @@ async def test_node_classes_are_asked_for_once(comfy, comfyui: ComfyUIServer):
     assert len(asked) == len(set(asked))
 
 
-async def test_planning_the_same_request_twice_gives_the_same_error(comfy):
+async def test_planning_twice_gives_the_same_error(comfy):
+    """Planning the same request twice gives the same error."""
     for _ in range(2):
         with pytest.raises(ImageGenError, match="sampler='nope' is unknown"):
             await comfy.plan(GenerationRequest(prompt="a fox", sampler="nope"), InputImages([]))

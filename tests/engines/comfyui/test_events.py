@@ -33,7 +33,8 @@ def history_of(name: str) -> Any:
     return parse_history(entry)
 
 
-def test_a_run_starts_visits_its_nodes_steps_puts_out_and_succeeds():
+def test_a_run_passes_its_stages():
+    """A run starts visits its nodes steps puts out and succeeds."""
     events = events_of("ws_success.json")
     assert events[0] == Started()
     assert [e for e in events if isinstance(e, Step)] == [Step("7", 1, 2), Step("7", 2, 2)]
@@ -62,7 +63,8 @@ def test_every_recorded_run_ends_exactly_once(name, kind):
     assert isinstance(events[-1], Ended)
 
 
-def test_a_cached_run_names_its_old_output_without_running_a_node():
+def test_a_cached_run_names_its_old_output():
+    """A cached run names its old output without running a node."""
     events = events_of("ws_cached.json")
     assert [type(e) for e in events] == [Started, Cached, NodeOutput, Ended]
 
@@ -73,11 +75,13 @@ def test_an_error_message_brings_its_node_and_reason():
     assert "16 channels" in end.detail["exception_message"]
 
 
-def test_what_another_client_is_told_of_a_run_is_the_queue_alone():
+def test_another_client_sees_the_queue_alone():
+    """What another client is reported of a run is the queue alone."""
     assert events_of("ws_other_client.json") == []
 
 
-def test_a_prompt_without_client_id_tells_progress_but_no_end():
+def test_a_prompt_without_client_id():
+    """A prompt without client id reports progress but no end."""
     assert {type(e) for e in events_of("ws_no_client_id.json")} == {Step}
 
 
@@ -99,7 +103,8 @@ def test_a_prompt_without_client_id_tells_progress_but_no_end():
         {"type": "something_new", "data": {"prompt_id": "a"}},
     ],
 )
-def test_a_message_that_tells_nothing_of_a_prompt_is_passed_over(message):
+def test_a_message_about_no_prompt(message):
+    """A message that reports nothing of a prompt is passed over."""
     assert parse_message(message) is None
 
 
@@ -127,14 +132,18 @@ def test_the_history_tells_how_a_prompt_ended(name, kind):
     assert bool(outcome.error) == (kind == "error")
 
 
-def test_a_failed_prompt_may_have_outputs_and_is_failed_all_the_same():
+def test_a_failed_prompt_may_have_outputs():
+    """A failed prompt may have outputs and is failed all the same."""
     outcome = history_of("history_error_partial_outputs.json")
     assert (outcome.kind, list(outcome.outputs)) == ("error", ["8"])
 
 
 @pytest.mark.parametrize("entry", [{}, {"status": None, "outputs": None}, {"status": {"messages": [["odd"], None]}}])
-def test_a_history_entry_without_status_counts_as_success(entry):
-    """Old servers kept no status; whether there are images shows the rest."""
+def test_a_history_entry_without_status(entry):
+    """A history entry without status counts as success.
+
+    Old servers kept no status; whether there are images shows the rest.
+    """
     assert parse_history(entry).kind == "success"
 
 
@@ -147,7 +156,8 @@ def image(name: str, **more: Any) -> dict[str, Any]:
     return {"filename": name, "subfolder": "", "type": "output", **more}
 
 
-def test_the_images_of_all_output_nodes_come_in_node_order():
+def test_images_come_in_node_order():
+    """The images of all output nodes come in node order."""
     outputs = {"9": {"images": [image("a.png"), image("b.png", subfolder="lab")]}, "12": {"images": [image("c.png")]}}
     assert [i["filename"] for i in pick_images(outputs)] == ["a.png", "b.png", "c.png"]
     assert pick_images(outputs)[1]["subfolder"] == "lab"
@@ -170,11 +180,13 @@ def test_texts_latents_and_strings_are_no_images():
     assert pick_images(outputs) == []
 
 
-def test_an_image_without_folder_and_type_is_an_output_at_the_top():
+def test_an_image_without_folder_and_type():
+    """An image without folder and type is an output at the top."""
     assert pick_images({"9": {"images": [{"filename": "a.png"}]}}) == [image("a.png")]
 
 
-def test_the_recorded_queue_tells_what_runs_and_who_waits_where():
+def test_the_recorded_queue_is_read():
+    """The recorded queue reports what runs and who waits where."""
     queue = recording("queue_running_and_pending.json")
     running = queue["queue_running"][0][1]
     waiting = [item[1] for item in sorted(queue["queue_pending"], key=lambda item: item[0])]
@@ -183,7 +195,8 @@ def test_the_recorded_queue_tells_what_runs_and_who_waits_where():
     assert queue_place(queue, "unknown") is None
 
 
-def test_places_go_by_number_not_by_the_order_of_the_list():
+def test_places_go_by_number():
+    """Places go by number not by the order of the list."""
     queue = {"queue_running": [], "queue_pending": [[3, "c"], [-2.0, "front"], [1, "a"]]}
     assert [queue_place(queue, p) for p in ("front", "a", "c")] == [1, 2, 3]
 

@@ -25,7 +25,8 @@ def refusal(name: str) -> ImageGenError:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_every_recorded_refusal_becomes_an_error_with_a_reason_and_a_cure(name):
+def test_every_recorded_refusal_has_a_cure(name):
+    """Every recorded refusal becomes an error with a reason and a cure."""
     error = refusal(name)
     assert isinstance(error, WorkflowRejected | ModelNotFound | NodeMissing | InvalidRequest)
     assert error.hint
@@ -58,8 +59,11 @@ def test_a_refusal_is_told_in_its_own_words(name, kind, message):
     assert (type(error), error.message) == (kind, message)
 
 
-def test_a_missing_node_of_comfyui_0_33_is_told_by_its_class():
-    """Since 0.33 the type is missing_node_type, and extra_info names the class."""
+def test_a_missing_node_of_comfyui_0_33():
+    """A missing node of ComfyUI 0.33 is reported by its class.
+
+    Since 0.33 the type is missing_node_type, and extra_info names the class.
+    """
     error = {
         "type": "missing_node_type",
         "message": "Node 'Load GGUF' not found. The custom node may not be installed.",
@@ -72,8 +76,11 @@ def test_a_missing_node_of_comfyui_0_33_is_told_by_its_class():
     assert "ComfyUI-GGUF" in told.hint
 
 
-def test_a_missing_file_among_many_is_told_though_comfyui_names_no_choice():
-    """Of more than 20 choices it sends none, and no input_config."""
+def test_a_missing_file_without_named_choices():
+    """A missing file among many is reported though ComfyUI names no choice.
+
+    Of more than 20 choices it sends none, and no input_config.
+    """
     extra = {"input_name": "ckpt_name", "input_config": None, "received_value": "x.safetensors"}
     fault = {"type": "value_not_in_list", "message": "Value not in list", "details": "...", "extra_info": extra}
     errors = {"1": {"class_type": "CheckpointLoaderSimple", "errors": [fault]}}
@@ -87,7 +94,8 @@ def test_a_request_that_is_too_large_is_told():
 
 @pytest.mark.parametrize("body", [None, "", "text", [], {}, {"error": "old style"}, {"error": None, "node_errors": []},
                                   {"node_errors": {"1": {"errors": None}}}])  # fmt: skip
-def test_a_body_without_a_reason_is_a_refusal_all_the_same(body):
+def test_a_refusal_without_a_reason(body):
+    """A body without a reason is a refusal all the same."""
     error = rejection(400, body)
     assert str(error) == "ComfyUI refused the workflow (HTTP 400): no reason given ComfyUI's log says more."
 
@@ -116,7 +124,8 @@ def test_a_model_of_unknown_kind_is_told_with_its_cure():
     assert error.hint == KNOWN_FAULTS["could not detect model type"]
 
 
-def test_any_other_failure_is_told_without_its_traceback():
+def test_a_failure_has_no_traceback():
+    """Any other failure is reported without its traceback."""
     (entry,) = recording("history_error_vae_mismatch.json").values()
     error = execution_error(parse_history(entry).error)
     assert str(error) == (
@@ -138,7 +147,8 @@ def test_a_known_fault_is_told_with_its_cure(sign):
         ({"exception_type": "KeyError", "exception_message": None}, "ComfyUI failed in node unknown: KeyError"),
     ],
 )
-def test_a_failure_without_a_message_says_what_is_known(detail, message):
+def test_a_failure_without_a_message(detail, message):
+    """A failure without a message says what is known."""
     assert execution_error(detail).message == message
 
 

@@ -41,12 +41,14 @@ def recorded(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_shipped_workflow_takes_every_value_of_a_request(name):
+def test_a_workflow_takes_every_value(name):
+    """A shipped workflow takes every value of a request."""
     assert VALUES.items() <= read(bind(shipped(name), VALUES)).items()
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_filling_a_workflow_leaves_the_original_and_all_else_as_it_was(name):
+def test_filling_a_workflow_leaves_the_original(name):
+    """Filling a workflow leaves the original and all else as it was."""
     graph = shipped(name)
     before = copy.deepcopy(graph)
     bound = bind(graph, VALUES)
@@ -56,7 +58,8 @@ def test_filling_a_workflow_leaves_the_original_and_all_else_as_it_was(name):
     assert changed <= slots
 
 
-def test_every_shipped_workflow_belongs_to_a_family_and_takes_its_files():
+def test_every_workflow_belongs_to_a_family():
+    """Every shipped workflow belongs to a family and takes its files."""
     used = {(workflow, role) for family in FAMILIES for role, workflow in family.workflows.items()}
     assert {workflow for workflow, _ in used} == set(WORKFLOWS)
     for workflow, role in used:
@@ -72,7 +75,8 @@ def test_the_ids_of_the_nodes_do_not_matter():
     assert read(bind(json.loads(text), VALUES)) == read(bind(graph, VALUES))
 
 
-def test_a_graph_with_guider_noise_and_sigmas_is_read_through_its_helpers():
+def test_a_graph_with_helpers_is_read():
+    """A graph with guider noise and sigmas is read through its helpers."""
     assert read(recorded("flux_schnell_custom_advanced")) == {
         "filename_prefix": "lab/flux_adv",
         "seed": 1,
@@ -97,7 +101,8 @@ def test_the_model_is_found_behind_a_lora():
     assert (values["prompt"], values["negative_prompt"]) == ("a lighthouse at dusk", "blurry")
 
 
-def test_a_graph_that_starts_from_an_image_has_a_denoise_but_no_size():
+def test_a_graph_from_an_image_has_no_size():
+    """A graph that starts from an image has a denoise but no size."""
     values = read(recorded("sd15_img2img"))
     assert values["denoise"] == 0.6
     assert values.keys().isdisjoint({"width", "height", "batch_size"})
@@ -161,7 +166,8 @@ def test_cycles_and_links_to_nowhere_end_the_walk():
 
 
 @pytest.mark.parametrize("lacking", ["latent", "decoder"])
-def test_a_graph_without_a_latent_or_a_decoder_cannot_begin_with_an_image(lacking: str):
+def test_a_graph_that_cannot_take_an_image(lacking: str):
+    """A graph without a latent or a decoder cannot begin with an image."""
     bare = {
         "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         "2": {"class_type": "KSampler", "inputs": {"latent_image": ["1", 0], "seed": 1}},

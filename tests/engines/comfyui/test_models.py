@@ -70,22 +70,26 @@ def test_a_family_is_found_by_its_id_in_any_case():
     ],
 )
 @pytest.mark.parametrize("listed", ["flux/flux1-schnell.safetensors", "flux\\flux1-schnell.safetensors"])
-def test_a_file_is_found_with_and_without_folder_and_extension_and_keeps_its_spelling(name, listed):
+def test_a_file_is_found_under_any_spelling(name, listed):
+    """A file is found with and without folder and extension and keeps its spelling."""
     assert resolve(name, inventory(diffusion_models=(listed,))).file == listed
 
 
-def test_a_full_path_wins_over_the_same_name_in_another_folder():
+def test_a_full_path_wins_over_a_name():
+    """A full path wins over the same name in another folder."""
     files = ("a/dreamy.safetensors", "b/dreamy.safetensors")
     assert resolve("b/dreamy.safetensors", inventory(*files)).file == "b/dreamy.safetensors"
 
 
-def test_without_a_name_flux_schnell_generates_and_fp8_comes_before_larger_files():
+def test_fp8_comes_before_larger_files():
+    """Without a name FLUX.1-schnell generates and fp8 comes before larger files."""
     files = inventory(SDXL_FILE, "flux1-schnell-fp8.safetensors", diffusion_models=("flux1-schnell.safetensors",))
     assert resolve(None, files).file == "flux1-schnell-fp8.safetensors"
     assert [c.family.id for c in choices(files)] == ["flux1-schnell", "flux1-schnell", "sdxl"]
 
 
-def test_without_a_name_a_ready_model_wins_over_an_incomplete_flux_schnell():
+def test_a_ready_model_wins_over_an_incomplete_one():
+    """Without a name a ready model wins over an incomplete FLUX.1-schnell."""
     files = inventory(SD15_FILE, SDXL_FILE, diffusion_models=("flux1-schnell.safetensors",), vae=())
     assert resolve(None, files).file == SDXL_FILE
     assert [c.ready for c in choices(files)] == [True, True, False]
@@ -97,7 +101,8 @@ def test_a_checkpoint_of_unknown_family_ranks_last():
     ]  # fmt: skip
 
 
-def test_a_diffusion_model_brings_its_encoders_and_vae_best_first():
+def test_a_diffusion_model_brings_its_parts():
+    """A diffusion model brings its encoders and VAE best first."""
     files = inventory(
         diffusion_models=("flux1-schnell.safetensors",),
         text_encoder=("sub/clip_l.safetensors", "t5xxl_fp16.safetensors", "t5\\t5xxl_fp8_e4m3fn_scaled.safetensors"),
@@ -122,13 +127,15 @@ def test_a_missing_part_is_named_with_its_folder():
     )
 
 
-def test_a_diffusion_model_without_a_workflow_is_listed_as_not_ready():
+def test_a_model_without_a_workflow_is_not_ready():
+    """A diffusion model without a workflow is listed as not ready."""
     (choice,) = choices(inventory(diffusion_models=("wan2.1_t2v.safetensors",)))
     assert not choice.ready
     assert "not one this server can load yet" in choice.missing[0]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_file_first():
+def test_an_unknown_name_names_the_nearest_file():
+    """An unknown name is answered with the nearest file first."""
     with pytest.raises(ModelNotFound) as caught:
         resolve("sd_xl_bse", inventory("a.safetensors", SDXL_FILE, SD15_FILE))
     assert caught.value.message == "ComfyUI has no model 'sd_xl_bse'."
@@ -137,18 +144,21 @@ def test_an_unknown_name_is_answered_with_the_nearest_file_first():
     )
 
 
-def test_a_name_like_nothing_is_answered_with_what_is_there():
+def test_a_name_like_nothing_lists_the_present():
+    """A name like nothing is answered with what is there."""
     with pytest.raises(ModelNotFound, match=f"Installed: {SDXL_FILE}, {SD15_FILE}"):
         resolve("zzzz", inventory(SD15_FILE, SDXL_FILE))
 
 
-def test_a_name_of_any_length_is_answered_in_a_few_words():
+def test_a_long_name_has_a_short_answer():
+    """A name of any length is answered in a few words."""
     with pytest.raises(ModelNotFound) as caught:
         resolve("x" * 300_000, inventory(SDXL_FILE))
     assert len(str(caught.value)) < 500
 
 
-def test_a_family_that_is_not_installed_is_answered_with_its_download():
+def test_a_missing_family_names_its_download():
+    """A family that is not installed is answered with its download."""
     with pytest.raises(ModelNotFound) as caught:
         resolve("FLUX1-DEV", inventory(SDXL_FILE))
     assert caught.value.hint.startswith("Download flux1-dev-fp8.safetensors from Comfy-Org/flux1-dev")
@@ -163,13 +173,15 @@ def test_an_empty_comfyui_is_answered_with_a_download(name, download):
         resolve(name, {})
 
 
-def test_the_catalog_begins_with_flux_schnell_also_when_it_is_not_there():
+def test_the_catalog_without_the_default():
+    """The catalog begins with FLUX.1-schnell also when it is not there."""
     models = catalog(inventory(SDXL_FILE)).models
     assert [(m.family, m.ready) for m in models] == [("flux1-schnell", False), ("sdxl", True)]
     assert models[0].missing == (FLUX_SCHNELL.download,)
 
 
-def test_the_catalog_begins_with_flux_schnell_also_when_it_is_incomplete():
+def test_the_catalog_with_an_incomplete_default():
+    """The catalog begins with FLUX.1-schnell also when it is incomplete."""
     found = catalog(inventory(SDXL_FILE, diffusion_models=("flux1-schnell.safetensors",), vae=()))
     assert [(m.name, m.ready) for m in found.models] == [("flux1-schnell.safetensors", False), (SDXL_FILE, True)]
     assert "missing" not in found.models[1].to_dict()

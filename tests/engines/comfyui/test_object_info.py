@@ -32,7 +32,8 @@ def test_the_newer_shape_of_a_combo_tells_its_choices():
     assert choices_of("UpscaleModelLoader", "model_name") == ("4x-UltraSharp.safetensors", "RealESRGAN_x4plus.pth")
 
 
-def test_a_combo_that_asks_a_route_of_its_own_has_no_known_choices():
+def test_a_remote_combo_has_no_known_choices():
+    """A combo that asks a route of its own has no known choices."""
     assert "remote" in CLASSES["LoadImageOutput"]["input"]["required"]["image"][1]
     assert choices_of("LoadImageOutput", "image") is None
 
@@ -65,24 +66,28 @@ def test_a_missing_node_is_named_with_its_cure():
     )
 
 
-def test_a_missing_node_of_a_known_package_names_the_package():
+def test_a_missing_node_names_its_package():
+    """A missing node of a known package names the package."""
     with pytest.raises(NodeMissing, match="Install the custom nodes ComfyUI-GGUF"):
         check_graph(graph("UnetLoaderGGUF"), {})
 
 
-def test_an_input_that_a_newer_comfyui_requires_is_named():
+def test_a_newly_required_input_is_named():
+    """An input that a newer ComfyUI requires is named."""
     wanting = graph()
     del wanting["7"]["inputs"]["denoise"]
     with pytest.raises(WorkflowRejected, match=r"KSampler needs the input 'denoise'.*update mcp-image-gen"):
         check_graph(wanting, CLASSES)
 
 
-def test_an_input_that_the_class_does_not_know_is_comfyui_s_to_judge():
+def test_an_unknown_input_is_comfyuis_to_judge():
+    """An input that the class does not know is ComfyUI's to judge."""
     check_graph(graph(unheard_of="x"), CLASSES)
 
 
 @pytest.mark.parametrize(("name", "value"), [("sampler_name", "eular"), ("scheduler", "simpel")])
-def test_an_unknown_sampler_or_scheduler_is_answered_with_the_nearest(name, value):
+def test_an_unknown_sampler_names_the_nearest(name, value):
+    """An unknown sampler or scheduler is answered with the nearest."""
     with pytest.raises(InvalidRequest) as caught:
         check_graph(graph(**{name: value}), CLASSES)
     word, near = ("sampler", "euler") if name == "sampler_name" else ("scheduler", "simple")
@@ -90,18 +95,21 @@ def test_an_unknown_sampler_or_scheduler_is_answered_with_the_nearest(name, valu
     assert caught.value.hint.startswith(f"Use one of: {near}")
 
 
-def test_a_value_like_no_choice_is_answered_with_the_first_choices():
+def test_a_value_like_no_choice():
+    """A value like no choice is answered with the first choices."""
     with pytest.raises(InvalidRequest, match="Use one of: euler, euler_cfg_pp"):
         check_graph(graph(sampler_name="@@@"), CLASSES)
 
 
-def test_a_value_of_any_length_is_answered_in_a_few_words():
+def test_a_long_value_has_a_short_answer():
+    """A value of any length is answered in a few words."""
     with pytest.raises(InvalidRequest) as caught:
         check_graph(graph(sampler_name="x" * 100_000), CLASSES)
     assert len(str(caught.value)) < 500
 
 
-def test_a_missing_file_is_answered_with_the_nearest_and_its_folder():
+def test_a_missing_file_names_the_nearest():
+    """A missing file is answered with the nearest and its folder."""
     with pytest.raises(ModelNotFound) as caught:
         check_graph({"1": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux1.sft"}}}, LOADER)
     assert str(caught.value) == (
@@ -109,7 +117,8 @@ def test_a_missing_file_is_answered_with_the_nearest_and_its_folder():
     )
 
 
-def test_a_missing_file_of_an_empty_folder_names_the_folder():
+def test_a_missing_file_of_an_empty_folder():
+    """A missing file of an empty folder names the folder."""
     empty = {"VAELoader": {"input": {"required": {"vae_name": [[]]}}}}
     with pytest.raises(ModelNotFound, match=r"has no file 'ae.safetensors'. Put it into models/vae"):
         check_graph({"3": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}}}, empty)

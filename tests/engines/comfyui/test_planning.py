@@ -52,7 +52,8 @@ def test_a_plain_request_needs_no_note():
         (SD15, (516, 515), (520, 512)),
     ],
 )
-def test_a_size_off_the_grid_is_rounded_to_the_nearest_and_told(family, asked, got):
+def test_a_size_is_rounded_to_the_grid(family, asked, got):
+    """A size off the grid is rounded to the nearest and told."""
     values, notes = plan(family, model="x", width=asked[0], height=asked[1])
     assert (values["width"], values["height"]) == got
     assert notes == (
@@ -61,11 +62,13 @@ def test_a_size_off_the_grid_is_rounded_to_the_nearest_and_told(family, asked, g
 
 
 @pytest.mark.parametrize(("size", "grid", "rounded"), [(1, 16, 16), (23, 16, 16), (24, 16, 32), (64, 8, 64)])
-def test_rounding_goes_to_the_nearest_multiple_and_never_to_nothing(size, grid, rounded):
+def test_rounding_never_gives_nothing(size, grid, rounded):
+    """Rounding goes to the nearest multiple and never to nothing."""
     assert round_to(size, grid) == rounded
 
 
-def test_another_model_than_flux_schnell_is_told_if_nobody_chose_it():
+def test_an_unchosen_model_is_reported():
+    """Another model than FLUX.1-schnell is reported if nobody chose it."""
     note = "flux1-schnell is not ready at ComfyUI, so file.safetensors generated this."
     assert plan(SDXL)[1] == (note,)
     assert plan(SDXL, model="sdxl")[1] == ()
@@ -86,6 +89,7 @@ def test_a_negative_prompt_without_effect_is_told():
     )
 
 
-def test_a_cfg_that_a_distilled_model_cannot_use_is_told():
+def test_a_useless_cfg_is_reported():
+    """A cfg that a distilled model cannot use is reported."""
     _, (note,) = plan(FLUX_DEV, model="flux1-dev", cfg=3.5)
     assert note == "flux1-dev is made for cfg 1; cfg 3.5 takes twice as long and may look burnt."
