@@ -22,13 +22,7 @@ from mcp_image_gen_local.engines.comfyui.families import CHECKPOINT, DIFFUSION_M
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def short_settings() -> str:
-    """Variable, default, meaning."""
-    rows = ([f"`{name}`", _default(info), _cell(info.description)] for name, info in _fields())
-    return _table(("Variable", "Default", "Meaning"), rows)
-
-
-def long_settings() -> str:
+def settings() -> str:
     """Variable, default, what it takes, example, meaning."""
     rows = (
         [f"`{name}`", _default(info), _takes(info), f"`{(info.examples or [''])[0]}`", _cell(info.description)]
@@ -94,8 +88,7 @@ def _names(parameter: inspect.Parameter) -> list[str]:
 
 
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
-    ("README.md", "settings"): short_settings,
-    ("docs/reference/settings.md", "settings"): long_settings,
+    ("docs/reference/settings.md", "settings"): settings,
     ("docs/reference/engines.md", "families"): families,
     ("docs/reference/tools.md", "arguments"): arguments,
     ("docs/reference/cli.md", "options"): options,
