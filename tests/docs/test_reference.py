@@ -27,7 +27,7 @@ def code_headings(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("file", "name"), TABLES)
-def test_tables_that_are_written_from_the_code_are_up_to_date(file: str, name: str):
+def test_generated_tables_are_up_to_date(file: str, name: str):
     """If this fails: python -m tests.docs.tables."""
     document = (ROOT / file).read_text("utf-8")
     assert placed(document, name, TABLES[file, name]()) == document
@@ -98,7 +98,7 @@ def test_each_engine_has_a_section():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/tools.md"])
-def test_the_example_of_an_answer_has_the_fields_of_a_real_one(page: str):
+def test_the_example_answer_has_the_real_fields(page: str):
     examples = [json.loads(block) for block in blocks((ROOT / page).read_text("utf-8"), "json")]
     done = [list(example) for example in examples if example.get("status") == "done"]
     assert done == [["status", "path", "seed", "width", "height", "model", "engine", "seconds", "prompt_id"]]
