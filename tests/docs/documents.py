@@ -5,18 +5,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
+FOLDERS = ("docs", "examples", "src", "training", "packaging", ".github")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def all_documents() -> list[Path]:
-    """Return every document of the project."""
-    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    """Return every Markdown file of the project."""
+    return sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 
 
 def sections(text: str) -> dict[str, str]:
     """Return heading -> what stands below it, up to the next heading of any level; code blocks hold no headings."""
     parts = re.split(r"^#{1,6} (.+)$", FENCE.sub("", text), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def sections_with_code(text: str) -> dict[str, str]:
+    """Return heading -> what stands below it, code blocks included; a line of code that begins with # ends none."""
+    marked = FENCE.sub(lambda block: block[0].replace("\n#", "\n\0#"), text)
+    parts = re.split(r"^#{1,6} (.+)$", marked, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (part.replace("\0", "") for part in parts[2::2]), strict=True))
 
 
 def table(text: str, head: str) -> str:

@@ -27,8 +27,8 @@ def code_headings(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("file", "name"), TABLES)
-def test_written_tables_are_up_to_date(file: str, name: str):
-    """Tables that are written from the code are up to date. If this fails: python -m tests.docs.tables."""
+def test_generated_tables_are_up_to_date(file: str, name: str):
+    """If this fails: python -m tests.docs.tables."""
     document = (ROOT / file).read_text("utf-8")
     assert placed(document, name, TABLES[file, name]()) == document
 
@@ -98,8 +98,7 @@ def test_each_engine_has_a_section():
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/tools.md"])
-def test_the_example_answer_is_a_real_one(page: str):
-    """The example of an answer has the fields of a real one."""
+def test_the_example_answer_has_the_real_fields(page: str):
     examples = [json.loads(block) for block in blocks((ROOT / page).read_text("utf-8"), "json")]
     done = [list(example) for example in examples if example.get("status") == "done"]
     assert done == [["status", "path", "seed", "width", "height", "model", "engine", "seconds", "prompt_id"]]
