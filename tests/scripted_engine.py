@@ -53,7 +53,7 @@ class ScriptedEngine(Engine):
 
     async def arrival(self, point: str) -> None:
         """Return when a call is at the point, or was."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await self._arrivals[point].wait()
 
     async def _pass(self, point: str) -> None:

@@ -138,7 +138,7 @@ def test_ctrl_c_ends_it_also_while_a_client_listens(serve):
         with client.stream("GET", served.url, headers={"Mcp-Session-Id": session}) as events:
             assert events.status_code == 200
             served.process.send_signal(signal.SIGINT)
-            assert served.process.wait(timeout=10) == 0
+            assert served.process.wait(timeout=30) == 0
     out, err = served.process.communicate()
     assert out == ""
     assert "Traceback" not in err

@@ -63,7 +63,7 @@ class Server:
     def close(self) -> tuple[int, str]:
         """Close stdin; return exit code and stderr once the process has ended."""
         self.process.stdin.close()
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=30)
         self.said += self.process.stdout.readlines()
         return code, self.process.stderr.read().decode()
 

@@ -41,7 +41,7 @@ def kill_worker(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[subprocess.P
     assert process.stdout.readline() == "ready\n"
     yield process
     process.stdin.close()
-    process.wait(10)
+    process.wait(30)
     process.stdout.close()
 
 

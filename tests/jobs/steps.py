@@ -20,14 +20,14 @@ def store_of(runner: JobRunner) -> JobStore:
 
 async def until(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.002)
 
 
 async def stored(runner: JobRunner, job_id: str, condition: Callable[[Job], object]) -> Job:
     """Return the job once the store has it in this condition."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not ((job := await store_of(runner).get(job_id)) and condition(job)):
             await asyncio.sleep(0.002)
     return job
@@ -35,13 +35,13 @@ async def stored(runner: JobRunner, job_id: str, condition: Callable[[Job], obje
 
 async def ended(runner: JobRunner, job_id: str) -> Job:
     """Return the job once it has ended."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return [job async for job in runner.watch(job_id, seconds=60)][-1]
 
 
 async def reached(runner: JobRunner, job_id: str, step: int) -> Job:
     """Return the job once it has generated the step."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for job in runner.watch(job_id, seconds=60):
             if job.progress and job.progress.step == step:
                 return job

@@ -114,7 +114,7 @@ async def test_a_job_is_cancelling_at_every_step(runner: JobRunner, engine: Scri
     await runner.cancel(job_id, seconds=0)
     engine.preview, engine.position = b"a small image", 3
     engine.steps(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for job in runner.watch(job_id, seconds=60):
             if job.progress.preview:
                 break

@@ -358,7 +358,7 @@ async def test_a_watcher_sees_a_cancel_in_progress(make: Make, engine: ScriptedE
     engine.holds_on = 10**9
     job_id = await generation(holder, engine)
     await other.cancel(job_id, seconds=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for job in other.watch(job_id, seconds=60):
             if job.progress and job.progress.phase == "cancelling":
                 break

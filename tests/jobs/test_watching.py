@@ -14,7 +14,7 @@ async def test_a_job_is_seen_step_by_step(runner: JobRunner, engine: ScriptedEng
     engine.preview = b"a small image"
     job_id = runner.start(REQUEST)
     engine.steps()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         seen = [job async for job in runner.watch(job_id, seconds=60)]
     assert [job.status for job in seen] == ["queued", "queued", "running", "running", "running", "done"]
     assert [job.progress.step for job in seen if job.progress] == [1, 2, 3, 3]
@@ -40,7 +40,7 @@ async def test_every_watcher_sees_every_event(runner: JobRunner, engine: Scripte
     async def watch() -> list[int]:
         return [job.progress.step if job.progress else 0 async for job in runner.watch(job_id, seconds=60)]
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         watching = [asyncio.ensure_future(watch()) for _ in range(3)]
         await anyio.wait_all_tasks_blocked()
         engine.steps()
@@ -49,7 +49,7 @@ async def test_every_watcher_sees_every_event(runner: JobRunner, engine: Scripte
 
 async def test_a_watch_ends_before_its_job(runner: JobRunner, engine: ScriptedEngine):
     job_id = runner.start(REQUEST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         seen = [job.status async for job in runner.watch(job_id, seconds=0.05)]
     assert not seen[-1].is_final
     engine.steps()
@@ -60,7 +60,7 @@ async def test_a_watch_elsewhere_ends_in_time(make: Callable[..., JobRunner], en
     """Also in a process that reads the store, and whose next look would be later."""
     holder, other = make(), make(poll=3600.0)
     job_id = await generation(holder, engine)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         seen = [job.status async for job in other.watch(job_id, seconds=0.05)]
     assert seen == ["running"] * 2
 
@@ -74,7 +74,7 @@ async def test_a_watch_of_no_time_yields_once(runner: JobRunner):
 async def test_a_watcher_gets_a_heartbeat(runner: JobRunner):
     """When nothing happens."""
     job_id = runner.start(REQUEST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         watching = runner.watch(job_id, seconds=60, heartbeat=0.02)
         seen = [await anext(watching) for _ in range(6)]
         await watching.aclose()
@@ -92,7 +92,7 @@ async def test_a_late_watcher_sees_the_end(runner: JobRunner, engine: ScriptedEn
     job_id = runner.start(REQUEST)
     engine.steps()
     seen = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         async for job in runner.watch(job_id, seconds=60):
             seen.append(job.status)
             await ended(runner, job_id)

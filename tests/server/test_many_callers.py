@@ -42,7 +42,7 @@ async def test_each_of_many_waiting_calls_is_told_its_place(caller: Caller, comf
     comfyui.hold("step:1")
     calls = [asyncio.ensure_future(caller.generate(seed=n)) for n in range(5)]
     wanted = {f"waiting in the queue, position {place}" for place in range(1, 5)}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while wanted - {text.split(" (")[0] for _, _, text in caller.progress}:
             await asyncio.sleep(0.01)
     comfyui.release("step:1")

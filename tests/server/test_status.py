@@ -29,7 +29,7 @@ async def hasty(connect) -> Caller:
 
 async def until(caller: Caller, prompt_id: str, claim: Callable[[dict[str, Any]], bool]) -> Answer:
     """Ask for the status until `claim` holds of its facts, and return that answer."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             answer = await caller.call("get_generation_status", prompt_id=prompt_id)
             if claim(answer.facts):

@@ -183,7 +183,7 @@ async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Eve
 
 async def test_a_cancelled_submission_leaves_nothing():
     """A submission that is cancelled while the socket opens leaves nothing open."""
-    async with silent_server() as (url, connected, closed), opened(url) as stuck, asyncio.timeout(5):
+    async with silent_server() as (url, connected, closed), opened(url) as stuck, asyncio.timeout(20):
         submission = asyncio.ensure_future(stuck.submit(planned(graph()), OURS))
         await connected.wait()
         submission.cancel()
@@ -192,7 +192,7 @@ async def test_a_cancelled_submission_leaves_nothing():
 
 async def test_a_socket_that_never_opens_is_done_without(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(socket, "CONNECT_SECONDS", 0.05)
-    async with silent_server() as (url, _, closed), opened(url) as stuck, asyncio.timeout(5):
+    async with silent_server() as (url, _, closed), opened(url) as stuck, asyncio.timeout(20):
         stream = stuck._stream
         assert await stream.subscribe(OURS)
         assert await stream.inbox(OURS).get() == Disconnected()
