@@ -18,9 +18,9 @@ from mcp_image_gen_local.engine_kit.registry import find_engine, is_engine
 from mcp_image_gen_local.engine_kit.spec import EngineSettings
 from mcp_image_gen_local.jobs import JobContext, JobRunner, Timings
 from mcp_image_gen_local.settings import Settings, read_settings
-from mcp_image_gen_local.storage.housekeeping import leftovers, sweep
 from mcp_image_gen_local.storage.images import ImageStore
 from mcp_image_gen_local.storage.inputs import InputImages
+from mcp_image_gen_local.storage.retention import delete_files, expired_files
 from mcp_image_gen_local.storage.sqlite_jobs import SQLiteJobs
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class App:
         keep = {image.path for image in job.images}
         try:
             swept = await asyncio.to_thread(
-                lambda: sweep(leftovers(self.settings.output_dir, **self.limits, now=time.time(), spare=keep))
+                lambda: delete_files(expired_files(self.settings.output_dir, **self.limits, now=time.time(), keep=keep))
             )
         except OSError as error:
             logger.warning("the output folder cannot be cleaned up: %s", error)

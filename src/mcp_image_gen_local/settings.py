@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         default_factory=_default_state_dir,
         validation_alias="IMAGE_GEN_STATE_DIR",
-        description="Folder of the job journal, which all servers of one user share; made when it is missing.",
+        description="Folder of the job store, which all servers of one user share; created when it is missing.",
         examples=["~/.local/state/mcp-image-gen"],
     )
     engine: str = Field(
@@ -69,15 +69,15 @@ class Settings(BaseSettings):
         3600,
         validation_alias="IMAGE_GEN_JOB_TIMEOUT_SECONDS",
         gt=0,
-        description="Seconds after which a job that has not ended is withdrawn.",
+        description="Seconds after which a job that has not ended is cancelled.",
         examples=["600"],
     )
     max_queue: int | None = Field(
         None,
         validation_alias="IMAGE_GEN_MAX_QUEUE",
         ge=1,
-        description="Jobs that may run or wait at the engine, those of its other clients too; beyond it a call is "
-        "refused. Not set: no limit.",
+        description="Maximum number of queued and running jobs on the engine, including those of its other clients. "
+        "Further calls fail with queue_full. Not set: no limit.",
         examples=["10"],
     )
     keep_days: float | None = Field(
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         None,
         validation_alias="IMAGE_GEN_MAX_BYTES",
         ge=1,
-        description="Bytes that the saved images may take together; beyond it the oldest are deleted. Not set: no "
+        description="Bytes that the saved images may take together; the oldest beyond that are deleted. Not set: no "
         "limit.",
         examples=["5000000000"],
     )

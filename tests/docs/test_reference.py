@@ -7,7 +7,7 @@ import pytest
 from cyclopts import App as CommandLine
 from fastmcp import Client
 
-from mcp_image_gen_local.cli import commands, frame
+from mcp_image_gen_local.cli import commands, common
 from mcp_image_gen_local.domain.errors import ImageGenError
 from mcp_image_gen_local.domain.job import JobStatus
 from mcp_image_gen_local.engine_kit.registry import engine_names
@@ -89,7 +89,7 @@ def all_commands(app: CommandLine, above: str = "") -> Iterator[tuple[str, Comma
 
 def test_each_exit_code_is_explained():
     rows = [line.split("|")[1].strip() for line in reference("cli.md")["Exit codes"].splitlines() if "|" in line][2:]
-    exits = {0, frame.FAILED, frame.BAD_USAGE, frame.NO_ENGINE, frame.INTERRUPTED}
+    exits = {0, common.FAILED, common.BAD_USAGE, common.NO_ENGINE, common.INTERRUPTED}
     assert {int(row) for row in rows} == exits
 
 

@@ -139,7 +139,7 @@ async def test_it_stalls_for_ever(caller: Caller, comfyui: ComfyUIServer, monkey
     comfyui.fail("stalled")
     with monkeypatch.context() as impatient:
         impatient.setattr(comfyui_client, "ASK_SECONDS", 0.05)
-        assert "has not answered within" in (await call).error
+        assert "did not respond within" in (await call).error
     comfyui.heal("stalled")
     comfyui.release("loading")
     prompt_id = comfyui.prompts[0]["prompt_id"]
@@ -180,7 +180,7 @@ async def test_files_of_a_forgotten_job_are_given_up(connect, comfyui: ComfyUISe
     with monkeypatch.context() as impatient:
         impatient.setattr(comfyui_client, "ASK_SECONDS", 0.2)
         answer = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
-    assert "has not answered within" in answer.error
+    assert "did not respond within" in answer.error
     comfyui.heal("stalled")
     again = await caller.call("get_generation_status", prompt_id=facts["prompt_id"])
     assert (again.facts["status"], again.facts["path"]) == ("done", facts["path"])

@@ -133,6 +133,6 @@ async def test_one_image_of_a_batch_is_gone(caller: Caller, comfyui: ComfyUIServ
     comfyui.release("finishing")
     answer = await call
     assert (answer.facts["status"], len(answer.facts["images"])) == ("done", 2)
-    assert "does not hand it out" in answer.story
+    assert "ComfyUI returned HTTP 404" in answer.story
     assert "Only 2 of 3 images are available." in answer.story
     assert all(Path(image["path"]).is_file() for image in answer.facts["images"])

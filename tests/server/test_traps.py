@@ -271,7 +271,7 @@ async def test_an_image_that_arrives_broken_is_fetched_again(caller: Caller, com
 async def test_an_image_that_comfyui_no_longer_has_is_told(caller: Caller, comfyui: ComfyUIServer):
     comfyui.fail("file_gone")
     error = (await caller.generate()).error
-    assert re.match(r"ComfyUI names the image '\S+_00001_.png' but does not hand it out \(HTTP 404\)\.", error)
+    assert re.match(r"ComfyUI returned HTTP 404 for its output image '\S+_00001_.png'\.", error)
 
 
 async def test_a_cached_rerun_whose_file_was_deleted_is_told(caller: Caller, comfyui: ComfyUIServer):

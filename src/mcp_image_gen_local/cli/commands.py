@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import show
+from mcp_image_gen_local.cli.common import FAILED, GlobalOptions, report, run, run_and_exit
 from mcp_image_gen_local.cli.doctor import examine
-from mcp_image_gen_local.cli.frame import FAILED, Common, guarded, report, run
 from mcp_image_gen_local.cli.jobs import list_jobs
 from mcp_image_gen_local.cli.jobs import prune as prune_images
 from mcp_image_gen_local.cli.options import with_request_options
@@ -61,7 +61,7 @@ def serve(*, http: bool = False, host: str = "127.0.0.1", port: int = 8765) -> i
     """
     if not http:
         return serve_stdio()
-    return guarded(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
+    return run_and_exit(lambda: serve_http(load_settings(), host=host, port=port), as_json=False)
 
 
 def generate(
@@ -73,11 +73,11 @@ def generate(
         ),
     ] = None,
     overwrite: Annotated[bool, Parameter(negative="", help="Let --output replace a file that exists.")] = False,
-    common: Common | None = None,
+    common: GlobalOptions | None = None,
     **arguments: Any,
 ) -> int:
     """Generate an image and print the path of its file."""
-    common = common or Common()
+    common = common or GlobalOptions()
 
     async def run_request(opened: App) -> int:
         if output:
@@ -115,7 +115,7 @@ async def _say_cancelled() -> bool:
 
 
 @app.command
-def status(prompt_id: str, *, common: Common | None = None) -> int:
+def status(prompt_id: str, *, common: GlobalOptions | None = None) -> int:
     """Wait for a job that was left running, and print the path of its image; exit 1 unless it is done.
 
     Parameters
@@ -123,7 +123,7 @@ def status(prompt_id: str, *, common: Common | None = None) -> int:
     prompt_id
         The id that generate_image answered with.
     """
-    common = common or Common()
+    common = common or GlobalOptions()
 
     async def look(opened: App) -> int:
         await opened.runner.find(prompt_id)
@@ -136,15 +136,15 @@ def status(prompt_id: str, *, common: Common | None = None) -> int:
 
 
 @app.command
-def cancel(prompt_id: str, *, common: Common | None = None) -> int:
-    """Take a job back from the engine, whichever of your servers queued it; exit 1 unless it is cancelled.
+def cancel(prompt_id: str, *, common: GlobalOptions | None = None) -> int:
+    """Cancel a job, including jobs queued by your other servers. Exits with 1 if the job was not cancelled.
 
     Parameters
     ----------
     prompt_id
         The job's id, as `mcp-image-gen jobs` lists it.
     """
-    common = common or Common()
+    common = common or GlobalOptions()
 
     async def cancel_job(opened: App) -> int:
         job = await opened.runner.cancel(prompt_id)
@@ -168,20 +168,20 @@ def jobs(
     running: Annotated[bool, Parameter(negative="")] = False,
     failed: Annotated[bool, Parameter(negative="")] = False,
     limit: int = 20,
-    common: Common | None = None,
+    common: GlobalOptions | None = None,
 ) -> int:
     """List the newest jobs of all your servers, the newest first; no engine is asked.
 
     Parameters
     ----------
     running
-        Only those that had not ended when last heard of.
+        Show only queued and running jobs.
     failed
         Only those that failed, were lost or cancelled.
     limit
         How many.
     """
-    common = common or Common()
+    common = common or GlobalOptions()
     return run(
         common,
         lambda opened: list_jobs(opened, running=running, failed=failed, limit=limit, as_json=common.json),
@@ -195,7 +195,7 @@ def prune(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     keep_days: float | None = None,
     max_bytes: int | None = None,
-    common: Common | None = None,
+    common: GlobalOptions | None = None,
 ) -> int:
     """Delete old images from the output folder and print their paths; other files are never touched.
 
@@ -208,7 +208,7 @@ def prune(
     max_bytes
         Delete the oldest until the rest takes so many bytes (IMAGE_GEN_MAX_BYTES).
     """
-    common = common or Common()
+    common = common or GlobalOptions()
     return run(
         common,
         lambda opened: prune_images(
@@ -219,9 +219,9 @@ def prune(
 
 
 @app.command
-def models(*, common: Common | None = None) -> int:
+def models(*, common: GlobalOptions | None = None) -> int:
     """List the engine's models, which are ready, and what the others lack."""
-    common = common or Common()
+    common = common or GlobalOptions()
 
     async def list_models(opened: App) -> int:
         catalog = await opened.engine.models()
@@ -235,9 +235,9 @@ def models(*, common: Common | None = None) -> int:
 
 
 @app.command
-def doctor(*, common: Common | None = None) -> int:
+def doctor(*, common: GlobalOptions | None = None) -> int:
     """Check engine, models, output folder and job journal: one line each, with the fix; exit 1 if anything is wrong."""
-    common = common or Common()
+    common = common or GlobalOptions()
 
     async def check(opened: App) -> int:
         findings = await examine(opened)

@@ -12,8 +12,8 @@ from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli.show import escape, talk
 from mcp_image_gen_local.domain.errors import InvalidRequest, JournalUnusable, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
-from mcp_image_gen_local.storage.housekeeping import DAY, Leftover, Swept, leftovers, sweep
 from mcp_image_gen_local.storage.job_store import JobStore
+from mcp_image_gen_local.storage.retention import DAY, Expired, PruneResult, delete_files, expired_files
 
 RUNNING = (JobStatus.QUEUED, JobStatus.RUNNING)
 FAILED = (JobStatus.FAILED, JobStatus.LOST, JobStatus.CANCELLED)
@@ -93,20 +93,22 @@ async def prune(app: App, *, keep_days: float | None, max_bytes: int | None, dry
     max_bytes = max_bytes if max_bytes is not None else app.settings.max_bytes
     _check_limits(keep_days, max_bytes)
     now = time.time()
-    doomed = await asyncio.to_thread(_doomed, app.settings.output_dir, keep_days, max_bytes, now)
-    swept = Swept(deleted=tuple(doomed), failures=()) if dry_run else await asyncio.to_thread(sweep, doomed)
-    spent = await _spent_jobs(app.jobs, {file.path for file in swept.deleted}, keep_days, now)
+    expired = await asyncio.to_thread(_expired_images, app.settings.output_dir, keep_days, max_bytes, now)
+    result = (
+        PruneResult(deleted=tuple(expired), failures=()) if dry_run else await asyncio.to_thread(delete_files, expired)
+    )
+    orphaned = await _orphaned_jobs(app.jobs, {file.path for file in result.deleted}, keep_days, now)
     if not dry_run:
-        await app.jobs.forget(spent)
-    failures = [*swept.failures, *([app.jobs.problem] if app.jobs.problem else [])]
-    _tell(swept, len(spent), failures, dry_run=dry_run, as_json=as_json)
+        await app.jobs.forget(orphaned)
+    failures = [*result.failures, *([app.jobs.problem] if app.jobs.problem else [])]
+    _report(result, len(orphaned), failures, dry_run=dry_run, as_json=as_json)
     return 1 if failures else 0
 
 
 def _check_limits(keep_days: float | None, max_bytes: int | None) -> None:
     if keep_days is None and max_bytes is None:
         raise InvalidRequest(
-            "Nothing says what to delete.",
+            "No retention limit given.",
             hint="Give --keep-days or --max-bytes, or set IMAGE_GEN_KEEP_DAYS or IMAGE_GEN_MAX_BYTES.",
         )
     for name, value in (("--keep-days", keep_days), ("--max-bytes", max_bytes)):
@@ -114,9 +116,9 @@ def _check_limits(keep_days: float | None, max_bytes: int | None) -> None:
             raise InvalidRequest(f"{name} {value:g} is not above 0.", hint="Nothing was deleted.")
 
 
-def _doomed(folder: Path, keep_days: float | None, max_bytes: int | None, now: float) -> list[Leftover]:
+def _expired_images(folder: Path, keep_days: float | None, max_bytes: int | None, now: float) -> list[Expired]:
     try:
-        return leftovers(folder, keep_days=keep_days, max_bytes=max_bytes, now=now)
+        return expired_files(folder, keep_days=keep_days, max_bytes=max_bytes, now=now)
     except OSError as error:
         raise OutputNotWritable(
             f"The output folder {folder} cannot be listed: {error.strerror or error}.",
@@ -124,13 +126,15 @@ def _doomed(folder: Path, keep_days: float | None, max_bytes: int | None, now: f
         ) from error
 
 
-async def _spent_jobs(jobs_store: JobStore, gone: Collection[Path], keep_days: float | None, now: float) -> list[str]:
+async def _orphaned_jobs(
+    jobs_store: JobStore, gone: Collection[Path], keep_days: float | None, now: float
+) -> list[str]:
     """Return the prompt_ids of the ended jobs that nothing is left of, now that the images `gone` are."""
     jobs = await jobs_store.recent(ALL)
-    return [job.job_id for job in jobs if job.status.is_final and _is_spent(job, gone, keep_days, now)]
+    return [job.job_id for job in jobs if job.status.is_final and _is_orphaned(job, gone, keep_days, now)]
 
 
-def _is_spent(job: Job, gone: Collection[Path], keep_days: float | None, now: float) -> bool:
+def _is_orphaned(job: Job, gone: Collection[Path], keep_days: float | None, now: float) -> bool:
     """Return True when the last of the job's images has just gone, and for an old job that has none left."""
     # os.path, as Path.exists raises where a folder may not be looked into
     if any(image.path not in gone and os.path.exists(image.path) for image in job.images):  # noqa: PTH110
@@ -139,18 +143,18 @@ def _is_spent(job: Job, gone: Collection[Path], keep_days: float | None, now: fl
     return is_old or any(image.path in gone for image in job.images)
 
 
-def _tell(swept: Swept, jobs: int, failures: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+def _report(result: PruneResult, jobs: int, failures: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         files = [
             {"path": str(f.path), "bytes": f.size_bytes, "age_days": round(f.age_days, 1), "reason": f.reason}
-            for f in swept.deleted
+            for f in result.deleted
         ]
-        facts = {"dry_run": dry_run, "deleted": files, "bytes": swept.size_bytes, "jobs": jobs}
+        facts = {"dry_run": dry_run, "deleted": files, "bytes": result.size_bytes, "jobs": jobs}
         print(json.dumps({**facts, "failures": failures}))
         return
-    for file in swept.deleted:
+    for file in result.deleted:
         print(file.path)
     for failure in failures:
         talk.print(f"[red]Error:[/] {escape(failure)}")
-    numbers = f"files: {len(swept.deleted)} ({swept.size_bytes / 1e6:.1f} MB), jobs: {jobs}"
+    numbers = f"files: {len(result.deleted)} ({result.size_bytes / 1e6:.1f} MB), jobs: {jobs}"
     talk.print(f"{'Would be deleted' if dry_run else 'Deleted'}: {numbers}.")

@@ -24,26 +24,26 @@ MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
 
 
-async def of_job(job: Job, settings: Settings) -> ToolResult:
+async def render_job(job: Job, settings: Settings) -> ToolResult:
     """Return the answer for a job as it stands, with its images once it is done."""
     if job.status is not JobStatus.DONE:
-        answer = _text(_unfinished(job), _what_next(job))
+        answer = _text(_unfinished(job), _next_step(job))
         return answer if job.status.is_final else _with_preview(answer, job, settings)
     previews = await asyncio.to_thread(
         render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
     )
     blocks: list[ContentBlock] = [
-        TextContent(type="text", text=_lines(_finished(job), _story(job, previews, settings)))
+        TextContent(type="text", text=_lines(_finished(job), _message(job, previews, settings)))
     ]
     blocks += [_inline(preview) for preview in previews if isinstance(preview, Preview)]
     blocks += [_link(image) for image in job.images]
     return ToolResult(content=blocks)
 
 
-async def of_cancel(job: Job, settings: Settings) -> ToolResult:
+async def render_cancel(job: Job, settings: Settings) -> ToolResult:
     """Return the answer to a cancel: how the job stands now, which may be done, with its image."""
     if job.status.is_final:
-        return await of_job(job, settings)
+        return await render_job(job, settings)
     story = job.cancel_error or ("Cancellation requested. The engine will stop after the current step or model load.")
     see = f'Call get_generation_status(prompt_id="{job.job_id}") to see it end.'
     return _text(_unfinished(job), f"{story} {see}")
@@ -75,7 +75,7 @@ def _unfinished(job: Job) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _what_next(job: Job) -> str:
+def _next_step(job: Job) -> str:
     if job.error:
         return str(job.error)
     return (
@@ -84,7 +84,7 @@ def _what_next(job: Job) -> str:
     )
 
 
-def _story(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> str:
+def _message(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> str:
     """Return the sentences for the reader of a finished job."""
     many = len(job.images) > 1
     sentences = [f"Saved {len(job.images)} images." if many else f"Saved to {job.images[0].path}."]
@@ -97,10 +97,10 @@ def _story(job: Job, previews: list[Preview | NoPreview], settings: Settings) ->
             "Warning: the image has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
             "start ComfyUI with --fp32-vae, or generate with another seed."
         )
-    return " ".join([*sentences, *_inline_story(job, previews, settings)])
+    return " ".join([*sentences, *_inline_message(job, previews, settings)])
 
 
-def _inline_story(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> Iterator[str]:
+def _inline_message(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> Iterator[str]:
     """Yield what to know of the images inside the answer: why one is missing, and that one is scaled."""
     for reason in dict.fromkeys(str(preview) for preview in previews if isinstance(preview, NoPreview)):
         if settings.inline_format != "none":
@@ -138,7 +138,7 @@ def _link(image: SavedImage) -> ContentBlock:
     )
 
 
-def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
+def render_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
     """Return the models, flux1-schnell first, and the files of every role."""
     shown = catalog.models[:MAX_NAMES]
     files = {role: list(names[:MAX_NAMES]) for role, names in catalog.files.items() if names}
@@ -155,7 +155,7 @@ def of_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
     return _text(facts, " ".join(sentences))
 
 
-def of_folder(folder: OutputFolder) -> ToolResult:
+def render_folder(folder: OutputFolder) -> ToolResult:
     """Return where images go."""
     facts = {
         "path": str(folder.path),
@@ -181,7 +181,7 @@ def _lines(facts: dict[str, Any], story: str) -> str:
     return f"{json.dumps(facts, ensure_ascii=False)}\n{story}"
 
 
-def facts_in_full(job: Job) -> dict[str, Any]:
+def full_payload(job: Job) -> dict[str, Any]:
     """Return what get_generation_status says of the job in its first line, and what was asked for, when, and notes."""
     facts = _finished(job) if job.status is JobStatus.DONE else _unfinished(job)
     return {
@@ -192,7 +192,7 @@ def facts_in_full(job: Job) -> dict[str, Any]:
     }
 
 
-def facts_in_short(job: Job) -> dict[str, Any]:
+def short_payload(job: Job) -> dict[str, Any]:
     """Return what a list of jobs tells of one; None for what is not known, or not yet."""
     return {
         "prompt_id": job.job_id,

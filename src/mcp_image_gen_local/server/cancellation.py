@@ -12,7 +12,7 @@ from fastmcp import Context
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 
 STATELESS_SINCE = "2026-07-28"  #: protocol revision in which closing an HTTP response is how a client cancels
-WORD_SECONDS = 0.5  #: the call ends just before the notification arrives here
+NOTIFICATION_GRACE_SECONDS = 0.5  #: the call ends just before the notification arrives here
 MAX_REMEMBERED = 256
 
 
@@ -29,18 +29,18 @@ class Cancellations(Middleware):
             self._event(_of_request(context.fastmcp_context, request_id)).set()
         return await call_next(context)
 
-    async def by_client(self, ctx: Context) -> bool:
+    async def was_cancelled_by_client(self, ctx: Context) -> bool:
         """Return True if the client cancelled this call, which has just been ended; False if the client is gone."""
         request = ctx.request_context
         if request is None:
             return False
         if ctx.transport == "streamable-http" and request.protocol_version >= STATELESS_SINCE:
             return True  # the protocol has no other way to say it
-        return await self._was_told(_of_request(ctx, ctx.request_id))
+        return await self._was_notified(_of_request(ctx, ctx.request_id))
 
-    async def _was_told(self, key: tuple[str, str]) -> bool:
+    async def _was_notified(self, key: tuple[str, str]) -> bool:
         event = self._event(key)
-        with anyio.move_on_after(WORD_SECONDS, shield=True):
+        with anyio.move_on_after(NOTIFICATION_GRACE_SECONDS, shield=True):
             await event.wait()
         return event.is_set()
 

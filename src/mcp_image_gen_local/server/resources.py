@@ -48,7 +48,7 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
     )
     async def job(prompt_id: str) -> str:
         with resource_errors():
-            return _json(answers.facts_in_full(await app.runner.find(prompt_id)))
+            return _json(answers.full_payload(await app.runner.find(prompt_id)))
 
     @server.resource(
         "jobs://recent",
@@ -62,7 +62,7 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
             jobs = await app.jobs.recent(RECENT_JOBS)
             if app.jobs.problem:
                 raise JournalUnusable(app.jobs.problem)
-        return _json([answers.facts_in_short(job) for job in jobs])
+        return _json([answers.short_payload(job) for job in jobs])
 
 
 @contextmanager

@@ -34,11 +34,11 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
                 request,
                 wait=app.settings.wait_seconds,
                 on_progress=ProgressReporter(ctx).report,
-                cancels=lambda: cancellations.by_client(ctx),
+                cancels=lambda: cancellations.was_cancelled_by_client(ctx),
             )
             if job.error:
                 raise tool_error(job.error, job.job_id)
-            return await answers.of_job(job, app.settings)
+            return await answers.render_job(job, app.settings)
 
     server.tool(
         with_request_arguments(generate_image, GenerationRequest),
@@ -59,7 +59,7 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
             job = await _known(app, prompt_id, app.runner.find)
             if not job.status.is_final:
                 job = await _watch(ctx, app, prompt_id)
-            return await answers.of_job(job, app.settings)
+            return await answers.render_job(job, app.settings)
 
     @server.tool(
         description="Cancel a queued or running generation. Other jobs are not affected.",
@@ -68,7 +68,7 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
     async def cancel_generation(prompt_id: Annotated[str, Field(description="From generate_image")]) -> ToolResult:
         with tool_errors():
             job = await _known(app, prompt_id, app.runner.cancel)
-            return await answers.of_cancel(job, app.settings)
+            return await answers.render_cancel(job, app.settings)
 
     @server.tool(
         description="List available models with readiness and default steps, cfg and size. Call only to choose a "
@@ -77,7 +77,7 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
     )
     async def list_available_models() -> ToolResult:
         with tool_errors():
-            return answers.of_catalog(await app.engine.models(), app.engine)
+            return answers.render_catalog(await app.engine.models(), app.engine)
 
     @server.tool(
         description="Return the output directory, whether it is writable, and how many images and bytes it contains.",
@@ -85,7 +85,7 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
     )
     async def get_output_directory() -> ToolResult:
         with tool_errors():
-            return answers.of_folder(await asyncio.to_thread(app.store.describe))
+            return answers.render_folder(await asyncio.to_thread(app.store.describe))
 
 
 async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:

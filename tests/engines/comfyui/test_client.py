@@ -244,7 +244,7 @@ async def test_an_image_that_is_always_cut_short_is_given_up(client, httpx2_mock
 @pytest.mark.parametrize(("status", "times"), [(404, 1), (400, 1)])
 async def test_an_image_that_is_gone_is_told_by_name(client, httpx2_mock, status, times):
     route = httpx2_mock.get("/view").respond(status)
-    with pytest.raises(ImageGone, match=rf"'a_00001_.png' but does not hand it out \(HTTP {status}\)"):
+    with pytest.raises(ImageGone, match=rf"ComfyUI returned HTTP {status} for its output image 'a_00001_.png'"):
         await client.view(IMAGE)
     assert route.call_count == times
 

@@ -4,12 +4,12 @@ import pytest
 
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.engines.comfyui.families import FAMILIES, FLUX_DEV, FLUX_SCHNELL, SD15, SDXL, UNKNOWN
-from mcp_image_gen_local.engines.comfyui.models import Choice
+from mcp_image_gen_local.engines.comfyui.models import ResolvedModel
 from mcp_image_gen_local.engines.comfyui.planning import round_to, values_for
 
 
 def plan(family=FLUX_SCHNELL, **request):
-    choice = Choice(file="file.safetensors", role="checkpoint", family=family)
+    choice = ResolvedModel(file="file.safetensors", role="checkpoint", family=family)
     return values_for(GenerationRequest(prompt="a fox", **request), choice, seed=7)
 
 

@@ -109,7 +109,7 @@ class ComfyUIClient:
 
     def _stalled(self) -> EngineStalled:
         return EngineStalled(
-            f"ComfyUI at {self.url} takes connections, but has not answered within {ASK_SECONDS:g} s.",
+            f"ComfyUI at {self.url} accepts connections but did not respond within {ASK_SECONDS:g} s.",
             hint="It may be reading a large model; if it hangs, restart it.",
         )
 
@@ -181,7 +181,7 @@ class ComfyUIClient:
             )
         if reply.status_code != 200:
             raise ImageGone(
-                f"ComfyUI names the image {image['filename']!r} but does not hand it out (HTTP {reply.status_code}).",
+                f"ComfyUI returned HTTP {reply.status_code} for its output image {image['filename']!r}.",
                 hint="The file was deleted or renamed there; generate it again with another seed.",
             )
         return reply.content

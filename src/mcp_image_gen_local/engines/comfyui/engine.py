@@ -33,10 +33,17 @@ from mcp_image_gen_local.engines.comfyui.events import (
 from mcp_image_gen_local.engines.comfyui.failures import failure_of, rejection
 from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN
 from mcp_image_gen_local.engines.comfyui.follow import Follower
-from mcp_image_gen_local.engines.comfyui.models import LOADERS, PLANNING_ROLES, Choice, Inventory, catalog, resolve
+from mcp_image_gen_local.engines.comfyui.models import (
+    LOADERS,
+    PLANNING_ROLES,
+    Inventory,
+    ResolvedModel,
+    catalog,
+    resolve,
+)
 from mcp_image_gen_local.engines.comfyui.object_info import NodeInfo, check_graph, input_specs, options
 from mcp_image_gen_local.engines.comfyui.planning import values_for
-from mcp_image_gen_local.engines.comfyui.queueing import send, withdraw
+from mcp_image_gen_local.engines.comfyui.queueing import cancel_prompt, send
 from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
 from mcp_image_gen_local.engines.comfyui.socket import EventStream
 from mcp_image_gen_local.engines.comfyui.version import check_version, too_old, version_of
@@ -101,7 +108,7 @@ class ComfyUIEngine:
         check_graph(graph, await self._describe({node["class_type"] for node in graph.values()}))
         return _plan_of({**values, "batch_size": request.batch_size}, choice.file, notes=notes, graph=graph)
 
-    async def _choose(self, name: str | None) -> Choice:
+    async def _choose(self, name: str | None) -> ResolvedModel:
         remembered = bool(self._classes)
         choice = resolve(name, await self._inventory(PLANNING_ROLES))
         if remembered and name is None and choice.family is not FLUX_SCHNELL:
@@ -164,7 +171,7 @@ class ComfyUIEngine:
             if prompt_id in self._repeated:  # the copy that was taken for lost must not run as well
                 self._repeated.discard(prompt_id)
                 with contextlib.suppress(ImageGenError):  # the image is worth more
-                    await withdraw(self._client, prompt_id)
+                    await cancel_prompt(self._client, prompt_id)
 
     async def fetch(self, ticket: Ticket, *, skip: Collection[int] = ()) -> AsyncIterator[EngineImage]:
         """Yield the images of every output node, saved ones before previews."""
@@ -229,10 +236,10 @@ class ComfyUIEngine:
         return await self._cancel(ticket.id)
 
     async def _cancel(self, prompt_id: str) -> bool:
-        if not await withdraw(self._client, prompt_id):
+        if not await cancel_prompt(self._client, prompt_id):
             return False
         if prompt_id not in self._sending and not await self._client.history(prompt_id):
-            self._stream.tell_withdrawn(prompt_id)
+            self._stream.report_dequeued(prompt_id)
         return True
 
     async def queue_length(self) -> int:

@@ -63,7 +63,7 @@ class QueueChanged:
 
 
 @dataclass(frozen=True)
-class Withdrawn:
+class Dequeued:
     """The prompt was taken from the queue before anything came of it, which ComfyUI tells nobody."""
 
 
@@ -72,7 +72,7 @@ class Disconnected:
     """The socket is gone; nothing more will come by this way."""
 
 
-Event = Started | Cached | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Withdrawn | Disconnected
+Event = Started | Cached | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Dequeued | Disconnected
 
 FRAME, FRAME_WITH_METADATA = 1, 4  #: first four bytes of a binary message
 ENDINGS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}

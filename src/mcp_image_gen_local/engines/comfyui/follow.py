@@ -22,6 +22,7 @@ from mcp_image_gen_local.domain.job import JobStatus, Progress
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
 from mcp_image_gen_local.engines.comfyui.events import (
     Cached,
+    Dequeued,
     Disconnected,
     Ended,
     Event,
@@ -32,7 +33,6 @@ from mcp_image_gen_local.engines.comfyui.events import (
     QueueChanged,
     Started,
     Step,
-    Withdrawn,
     parse_history,
     pick_images,
     queue_place,
@@ -90,7 +90,7 @@ class Follower:
             progress = await self._poll() if event is None or isinstance(event, QueueChanged) else self._note(event)
             if isinstance(event, Ended):
                 self.outcome = await self._confirm(event)
-            elif isinstance(event, Withdrawn):
+            elif isinstance(event, Dequeued):
                 self.outcome = Outcome(kind="interrupted")
             if progress:
                 self._newest = progress
@@ -165,7 +165,7 @@ class Follower:
             place = queue_place(await self._client.queue(), self._prompt_id)
             entry = None if place is not None else await self._client.history(self._prompt_id)
         except (EngineUnreachable, EngineAnswerUnusable) as error:
-            return self._away(error)  # a proxy before a ComfyUI that is starting answers, but not usably
+            return self._unavailable(error)  # a proxy before a ComfyUI that is starting answers, but not usably
         self._silent_since = None
         if entry:
             self.outcome = parse_history(entry)
@@ -179,7 +179,7 @@ class Follower:
         known = self._newest
         return None if known and known.status is JobStatus.RUNNING and known.phase != AWAY else WORKING
 
-    def _away(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
+    def _unavailable(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
         now, is_stalled = time.monotonic(), isinstance(error, EngineStalled)
         if self._silent_since is None or is_stalled is not self._is_stalled:
             self._silent_since, self._is_stalled = now, is_stalled

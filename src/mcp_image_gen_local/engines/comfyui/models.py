@@ -34,7 +34,7 @@ Inventory = Mapping[str, tuple[str, ...]]  #: role -> file names, as ComfyUI spe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class ResolvedModel:
     """A model file, with everything it needs to generate."""
 
     file: str  #: as ComfyUI spells it
@@ -54,7 +54,7 @@ class Choice:
         return {self.role: self.file, **self.parts}
 
 
-def choices(inventory: Inventory) -> list[Choice]:
+def choices(inventory: Inventory) -> list[ResolvedModel]:
     """Return every model file that could generate, best first: ready, then by family, then fp8 before larger ones."""
     found = [_complete(file, role, inventory) for role in MODEL_ROLES for file in inventory.get(role, ())]
     families = [*FAMILIES, UNKNOWN]
@@ -64,13 +64,13 @@ def choices(inventory: Inventory) -> list[Choice]:
     )
 
 
-def _complete(file: str, role: str, inventory: Inventory) -> Choice:
+def _complete(file: str, role: str, inventory: Inventory) -> ResolvedModel:
     family = recognise(file)
     if role not in family.workflows:
         lack = f"a workflow: {family.id} as a {role.replace('_', ' ')} is not one this server can load yet"
-        return Choice(file=file, role=role, family=family, missing=(lack,))
+        return ResolvedModel(file=file, role=role, family=family, missing=(lack,))
     if role == CHECKPOINT:
-        return Choice(file=file, role=role, family=family)
+        return ResolvedModel(file=file, role=role, family=family)
     parts: dict[str, str] = {}
     missing: list[str] = []
     for slot, part in family.parts.items():
@@ -79,14 +79,14 @@ def _complete(file: str, role: str, inventory: Inventory) -> Choice:
             parts[slot] = fitting
         else:
             missing.append(f"{part.download} into {part.folder}")
-    return Choice(file=file, role=role, family=family, parts=parts, missing=tuple(missing))
+    return ResolvedModel(file=file, role=role, family=family, parts=parts, missing=tuple(missing))
 
 
 def _first_fitting(stems: Iterable[str], files: Iterable[str]) -> str | None:
     return next((f for stem in stems for f in files if _base(f).startswith(stem)), None)
 
 
-def resolve(name: str | None, inventory: Inventory) -> Choice:
+def resolve(name: str | None, inventory: Inventory) -> ResolvedModel:
     """Return the model that `name` means: a family id, or a file name with or without folder and extension.
 
     None means flux1-schnell, or else the best model that is ready.
@@ -104,7 +104,7 @@ def resolve(name: str | None, inventory: Inventory) -> Choice:
     return _usable(_by_file(name, known), name, known)
 
 
-def _usable(choice: Choice | None, name: str, known: list[Choice]) -> Choice:
+def _usable(choice: ResolvedModel | None, name: str, known: list[ResolvedModel]) -> ResolvedModel:
     if choice is None:
         raise ModelNotFound(f"ComfyUI has no model {name[:MAX_NAME]!r}.", hint=_what_else(name, known))
     if not choice.ready:
@@ -115,13 +115,13 @@ def _usable(choice: Choice | None, name: str, known: list[Choice]) -> Choice:
     return choice
 
 
-def _by_file(name: str, known: list[Choice]) -> Choice | None:
+def _by_file(name: str, known: list[ResolvedModel]) -> ResolvedModel | None:
     wanted = _norm(name)
     spellings = (_norm, lambda f: _stem(_norm(f)), _base, lambda f: _stem(_base(f)))
     return next((c for spell in spellings for c in known if spell(c.file) == wanted), None)
 
 
-def _what_else(name: str, known: list[Choice]) -> str:
+def _what_else(name: str, known: list[ResolvedModel]) -> str:
     family = by_id(name)
     download = f"Download {family.download}. " if family and family.download else ""
     files = [c.file for c in known if c.ready]
@@ -138,12 +138,12 @@ def catalog(inventory: Inventory) -> ModelCatalog:
     known = [_info(c) for c in choices(inventory)]
     known.sort(key=lambda m: m.family != FLUX_SCHNELL.id)
     if not any(m.family == FLUX_SCHNELL.id for m in known):
-        known.insert(0, _info(Choice(file=FLUX_SCHNELL.id, role=CHECKPOINT, family=FLUX_SCHNELL,
+        known.insert(0, _info(ResolvedModel(file=FLUX_SCHNELL.id, role=CHECKPOINT, family=FLUX_SCHNELL,
                                      missing=(FLUX_SCHNELL.download,))))  # fmt: skip
     return ModelCatalog(models=tuple(known), files=dict(inventory))
 
 
-def _info(choice: Choice) -> ModelInfo:
+def _info(choice: ResolvedModel) -> ModelInfo:
     family = choice.family
     return ModelInfo(
         name=choice.file,

@@ -4,14 +4,14 @@ from typing import Any
 
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL, UNKNOWN, Family
-from mcp_image_gen_local.engines.comfyui.models import Choice
+from mcp_image_gen_local.engines.comfyui.models import ResolvedModel
 
 DENOISE = 0.75  #: for an init_image without a denoise of its own: composition and colours stay, the rest changes
 
 
 def values_for(
     request: GenerationRequest,
-    choice: Choice,
+    choice: ResolvedModel,
     *,
     seed: int,
     init_size: tuple[int, int] | None = None,
@@ -41,7 +41,7 @@ def values_for(
     return values, tuple(_notes(request, choice, values))
 
 
-def _notes(request: GenerationRequest, choice: Choice, values: dict[str, Any]) -> list[str]:
+def _notes(request: GenerationRequest, choice: ResolvedModel, values: dict[str, Any]) -> list[str]:
     family, notes = choice.family, []
     if request.model is None and family is not FLUX_SCHNELL:
         notes.append(f"{FLUX_SCHNELL.id} is not ready at ComfyUI, so {choice.file} generated this.")

@@ -46,7 +46,7 @@ async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, 
             doubt = error
             if not doubt.cut:  # it may still be on its way
                 break
-    is_gone = await withdraw(client, prompt_id)
+    is_gone = await cancel_prompt(client, prompt_id)
     state = "It is not in its queue, so calling again is safe." if is_gone else "It may be generated all the same."
     raise GenerationFailed(
         f"ComfyUI did not take the job: {shorten(str(doubt))}.", hint=f"{state} ComfyUI's log says more."
@@ -63,7 +63,7 @@ async def _is_known(client: ComfyUIClient, prompt_id: str) -> bool:
     return False
 
 
-async def withdraw(client: ComfyUIClient, prompt_id: str) -> bool:
+async def cancel_prompt(client: ComfyUIClient, prompt_id: str) -> bool:
     """Delete the prompt while it waits, interrupt it while it runs; return True once ComfyUI has let go of it.
 
     Raises:

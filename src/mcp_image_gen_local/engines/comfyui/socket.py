@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 
 from mcp_image_gen_local.engines.comfyui.events import (
+    Dequeued,
     Disconnected,
     Event,
     QueueChanged,
-    Withdrawn,
     parse_frame,
     parse_message,
 )
@@ -58,7 +58,7 @@ class EventStream:
         self._reader: asyncio.Task[None] | None = None
         self._connected = False
         self._attempt: asyncio.Future[None] | None = None  #: done when it is decided
-        self._at_once = asyncio.Event()  #: do not wait for the next attempt
+        self._reconnect_now = asyncio.Event()  #: do not wait for the next attempt
         self._stalled_until = 0.0
         self._executing: str | None = None  #: prompt_id that frames without metadata belong to
 
@@ -83,10 +83,10 @@ class EventStream:
             self._begin()
         return self._listeners[prompt_id].inbox
 
-    def tell_withdrawn(self, prompt_id: str) -> None:
+    def report_dequeued(self, prompt_id: str) -> None:
         """Put into the prompt's inbox, if anybody listens, that it was taken from the queue."""
         if prompt_id in self._listeners:
-            self._listeners[prompt_id].inbox.put_nowait(Withdrawn())
+            self._listeners[prompt_id].inbox.put_nowait(Dequeued())
 
     async def unsubscribe(self, prompt_id: str) -> None:
         """Stop collecting; the last one to leave closes the socket."""
@@ -97,7 +97,7 @@ class EventStream:
     async def aclose(self) -> None:
         """Close the socket."""
         reader, self._reader, self._connected = self._reader, None, False
-        self._decide()
+        self._resolve_connect()
         if reader:
             reader.cancel()
             await asyncio.wait({reader}, timeout=CONNECT_SECONDS)
@@ -109,7 +109,7 @@ class EventStream:
     async def _connect_now(self) -> None:
         """Return once an attempt to connect has been decided."""
         self._begin()
-        self._at_once.set()
+        self._reconnect_now.set()
         if self._attempt is None or self._attempt.done():
             self._attempt = asyncio.get_running_loop().create_future()
         if time.monotonic() < self._stalled_until:
@@ -124,15 +124,15 @@ class EventStream:
         """Read, and connect anew when the connection is lost, until nobody listens."""
         failures = 0
         while True:
-            self._at_once.clear()
+            self._reconnect_now.clear()
             self._client_id = uuid.uuid4().hex
             failures = 0 if await self._read() else failures + 1
-            self._decide()
+            self._resolve_connect()
             for listener in self._listeners.values():
                 listener.inbox.put_nowait(Disconnected())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)]):
-                    await self._at_once.wait()
+                    await self._reconnect_now.wait()
 
     async def _read(self) -> bool:
         """Read one connection to its end; return False if there never was one."""
@@ -142,7 +142,7 @@ class EventStream:
                 await socket.send_text(FEATURES)
                 bound.reschedule(None)
                 opened = self._connected = True
-                self._decide()
+                self._resolve_connect()
                 while True:
                     self._deliver(await socket.receive())
         except Exception as error:  # however it ends, the jobs go on by polling
@@ -156,7 +156,7 @@ class EventStream:
         params = {"clientId": self._client_id}
         return self._http.websocket(self._url, params=params, max_message_size_bytes=MAX_MESSAGE_BYTES)
 
-    def _decide(self) -> None:
+    def _resolve_connect(self) -> None:
         if self._attempt and not self._attempt.done():
             self._attempt.set_result(None)
 
@@ -172,7 +172,7 @@ class EventStream:
         parsed = parse_message(message)
         if parsed:
             self._executing = parsed[0]
-            self._hand_over(*parsed)
+            self._dispatch(*parsed)
         elif isinstance(message, dict) and message.get("type") == "status":
             for listener in self._listeners.values():
                 if listener.client_id not in (None, self._client_id):
@@ -180,8 +180,8 @@ class EventStream:
 
     def _deliver_frame(self, frame: bytes) -> None:
         if len(frame) <= MAX_PREVIEW_BYTES and (parsed := parse_frame(frame)):
-            self._hand_over(parsed[0] or self._executing, parsed[1])
+            self._dispatch(parsed[0] or self._executing, parsed[1])
 
-    def _hand_over(self, prompt_id: str | None, event: Event) -> None:
+    def _dispatch(self, prompt_id: str | None, event: Event) -> None:
         if prompt_id in self._listeners:
             self._listeners[prompt_id].inbox.put_nowait(event)

@@ -40,7 +40,7 @@ EXIT_CODES: dict[type[ImageGenError], int] = {
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class GlobalOptions:
     """What every command takes; each wins over its environment variable."""
 
     engine: Annotated[str | None, Parameter(help="Engine to use (IMAGE_GEN_ENGINE).")] = None
@@ -61,7 +61,7 @@ class Common:
         )
 
 
-def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, reports_store: bool = False) -> int:
+def run(common: GlobalOptions, work: Callable[[App], Coroutine[Any, Any, int]], *, reports_store: bool = False) -> int:
     """Open the app, do the work, close it; errors become a line on stderr and an exit code.
 
     `reports_store` is for work that reports an unusable job store itself: the log then does not.
@@ -78,10 +78,10 @@ def run(common: Common, work: Callable[[App], Coroutine[Any, Any, int]], *, repo
             await opened.aclose()
             store_log.setLevel(logging.NOTSET)
 
-    return guarded(lambda: asyncio.run(session()), as_json=common.json)
+    return run_and_exit(lambda: asyncio.run(session()), as_json=common.json)
 
 
-def guarded(work: Callable[[], int], *, as_json: bool) -> int:
+def run_and_exit(work: Callable[[], int], *, as_json: bool) -> int:
     """Do the work and return its exit code, or that of the error that it raised."""
     try:
         return work()

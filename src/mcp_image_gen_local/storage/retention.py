@@ -16,7 +16,7 @@ UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(PART)}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leftover:
+class Expired:
     """A file that is to go."""
 
     path: Path
@@ -26,10 +26,10 @@ class Leftover:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class PruneResult:
     """What became of the files that were to go."""
 
-    deleted: tuple[Leftover, ...]
+    deleted: tuple[Expired, ...]
     failures: tuple[str, ...]  #: a sentence for each file that could not be deleted
 
     @property
@@ -38,9 +38,9 @@ class Swept:
         return sum(file.size_bytes for file in self.deleted)
 
 
-def leftovers(
-    folder: Path, *, keep_days: float | None, max_bytes: int | None, now: float, spare: Collection[Path] = ()
-) -> list[Leftover]:
+def expired_files(
+    folder: Path, *, keep_days: float | None, max_bytes: int | None, now: float, keep: Collection[Path] = ()
+) -> list[Expired]:
     """Return the images to delete, oldest first, and what killed processes have left half written.
 
     Only files directly in the folder whose names are ours count; links, folders and other names are never looked at.
@@ -50,30 +50,30 @@ def leftovers(
         keep_days: older images go, by their time of change; None keeps them for ever.
         max_bytes: then the oldest go until the rest takes no more; None is no limit.
         now: seconds since 1970. An image from the future (the clock was set back) is new.
-        spare: images to keep whatever their age; they count for `max_bytes`.
+        keep: images to keep whatever their age; they count for `max_bytes`.
 
     Raises:
         OSError: the folder cannot be listed.
     """
     images, parts = _ours(folder)
-    found = [_leftover(file, now, "left half written") for file in parts if now - file.mtime > STALE_PART_SECONDS]
+    found = [_expired(file, now, "left half written") for file in parts if now - file.mtime > STALE_PART_SECONDS]
     kept = []
     for file in images:
-        if keep_days is not None and now - file.mtime > keep_days * DAY and file.path not in spare:
-            found.append(_leftover(file, now, f"older than {keep_days:g} days"))
+        if keep_days is not None and now - file.mtime > keep_days * DAY and file.path not in keep:
+            found.append(_expired(file, now, f"older than {keep_days:g} days"))
         else:
             kept.append(file)
     total = sum(file.size_bytes for file in kept)
     for file in kept:
         if max_bytes is None or total <= max_bytes:
             break
-        if file.path not in spare:
+        if file.path not in keep:
             total -= file.size_bytes
-            found.append(_leftover(file, now, f"more than {max_bytes:,} bytes in all"))
+            found.append(_expired(file, now, f"more than {max_bytes:,} bytes in all"))
     return found
 
 
-def sweep(files: Collection[Leftover]) -> Swept:
+def delete_files(files: Collection[Expired]) -> PruneResult:
     """Delete the files; one that is gone already counts as deleted, one that cannot be deleted is told."""
     deleted, failures = [], []
     for file in files:
@@ -82,7 +82,7 @@ def sweep(files: Collection[Leftover]) -> Swept:
             deleted.append(file)
         except OSError as error:
             failures.append(f"{file.path} cannot be deleted: {error.strerror or error}.")
-    return Swept(deleted=tuple(deleted), failures=tuple(failures))
+    return PruneResult(deleted=tuple(deleted), failures=tuple(failures))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,5 @@ def _files(folder: Path) -> Iterator[_File]:
             yield _File(Path(entry.path), facts.st_size, facts.st_mtime)
 
 
-def _leftover(file: _File, now: float, reason: str) -> Leftover:
-    return Leftover(
-        path=file.path, size_bytes=file.size_bytes, age_days=max(0.0, now - file.mtime) / DAY, reason=reason
-    )
+def _expired(file: _File, now: float, reason: str) -> Expired:
+    return Expired(path=file.path, size_bytes=file.size_bytes, age_days=max(0.0, now - file.mtime) / DAY, reason=reason)

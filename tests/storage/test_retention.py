@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_image_gen_local.storage.housekeeping import DAY, leftovers, sweep
+from mcp_image_gen_local.storage.retention import DAY, delete_files, expired_files
 
 NOW = 2_000_000_000.0
 OURS = "20261122-102412-{:03}_7.png"
@@ -21,7 +21,7 @@ def file(folder: Path, name: str, *, age_days: float = 0, size: int = 10) -> Pat
 
 def gone(folder: Path, **limits: object) -> list[Path]:
     """Return what the limits take, in order."""
-    return [f.path for f in leftovers(folder, **{"keep_days": None, "max_bytes": None, "now": NOW, **limits})]
+    return [f.path for f in expired_files(folder, **{"keep_days": None, "max_bytes": None, "now": NOW, **limits})]
 
 
 def test_without_a_limit_nothing_goes(tmp_path: Path):
@@ -48,7 +48,7 @@ def test_age_comes_before_bytes(tmp_path: Path):
 
 def test_spared_images_stay_whatever_they_take(tmp_path: Path):
     new, other = file(tmp_path, OURS.format(1), age_days=50, size=1000), file(tmp_path, OURS.format(2))
-    assert gone(tmp_path, keep_days=1, max_bytes=500, spare={new}) == [other]
+    assert gone(tmp_path, keep_days=1, max_bytes=500, keep={new}) == [other]
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path):
 
 def test_sweeping_deletes_and_tells_what_is_free(tmp_path: Path):
     files = [file(tmp_path, OURS.format(n), age_days=9, size=100) for n in range(3)]
-    found = leftovers(tmp_path, keep_days=1, max_bytes=None, now=NOW)
+    found = expired_files(tmp_path, keep_days=1, max_bytes=None, now=NOW)
     files[1].unlink()
-    swept = sweep(found)
+    swept = delete_files(found)
     assert (len(swept.deleted), swept.size_bytes, swept.failures) == (3, 300, ())
     assert list(tmp_path.iterdir()) == []
 
@@ -112,9 +112,9 @@ def test_sweeping_deletes_and_tells_what_is_free(tmp_path: Path):
 def test_a_file_that_cannot_be_deleted(tmp_path: Path):
     """A file that cannot be deleted is reported and the others go."""
     files = [file(tmp_path, OURS.format(n), age_days=9 - n) for n in range(2)]
-    found = leftovers(tmp_path, keep_days=1, max_bytes=None, now=NOW)
+    found = expired_files(tmp_path, keep_days=1, max_bytes=None, now=NOW)
     files[0].unlink()
     files[0].mkdir()  # unlink fails on it, also for root
-    swept = sweep(found)
+    swept = delete_files(found)
     assert [f.path for f in swept.deleted] == [files[1]]
     assert swept.failures[0].startswith(f"{files[0]} cannot be deleted: ")
