@@ -52,9 +52,10 @@ def at_repository(reference: str) -> Callable[[str, bool], str]:
 
 
 def registry_name() -> str:
-    """Return the server's name in the MCP registry, which signing in at GitHub proves."""
-    owner, repository = project()["urls"]["Repository"].removeprefix("https://github.com/").split("/")
-    return f"io.github.{owner}/{repository}"
+    """Return the server's name in the MCP registry: GitHub proves the owner, the rest is the package's."""
+    about = project()
+    owner = about["urls"]["Repository"].removeprefix("https://github.com/").split("/")[0]
+    return f"io.github.{owner}/{about['name']}"
 
 
 def package_page(version: str) -> str:

@@ -42,7 +42,7 @@ def test_all_addresses_are_of_one_repository():
     owner, name = urls["Repository"].removeprefix("https://github.com/").split("/")
     assert urls["Documentation"] == f"https://{owner}.github.io/{name}/"
     assert all(urls[each].startswith(f"{urls['Repository']}/") for each in ("Issues", "Changelog", "Security"))
-    assert registry_name() == f"io.github.{owner}/{name}"
+    assert registry_name() == f"io.github.{owner}/mcp-image-gen-local"
 
 
 def test_the_owner_stands_in_one_place():

@@ -17,8 +17,7 @@ def test_no_link_of_the_package_page_is_relative():
     ] == []
 
 
-def test_the_package_page_links_its_version():
-    """The package page shows the files of its version."""
+def test_the_package_page_shows_files_of_its_version():
     page = package_page("1.2.3")
     assert f"]({REPOSITORY}/blob/v1.2.3/CHANGELOG.md)" in page
     assert f"]({REPOSITORY}/raw/v1.2.3/docs/images/tool-call.png)" in page

@@ -114,8 +114,7 @@ def test_each_system_tries_oldest_and_newest_python():
     assert left_out & {(system, python) for system in matrix["os"] for python in pythons} == {("ubuntu-latest", "3.11")}
 
 
-def test_publishing_waits_for_the_whole_check():
-    """Nothing is published before the whole check passes."""
+def test_nothing_is_published_before_the_whole_check():
     release = read(FOLDER / "release.yml")["jobs"]
     assert release["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert all("ci" in release[job]["needs"] for job in ("index", "container"))
