@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gc
 import io
+import weakref
 from pathlib import Path
 
 import anyio
@@ -167,3 +169,15 @@ async def test_a_seed_gives_the_recorded_image(icons: Caller):
     generated = pixels(await generate(icons, steps=20))
     with Image.open(recorded) as image:
         assert difference(generated, np.asarray(image.convert("RGB"), dtype=np.int16)) < 1
+
+
+async def test_a_closed_engine_holds_no_network():
+    """The weights take 80 MB; a server that ends, or a test, gives them back."""
+    from mcp_image_gen_local.engines.builtin.engine import BuiltinBackend
+
+    backend = BuiltinBackend()
+    await backend.check()
+    network = weakref.ref(backend._network)
+    await backend.aclose()
+    gc.collect()
+    assert network() is None

@@ -76,7 +76,8 @@ class BuiltinBackend:
     async def _load(self) -> None:
         """Load the network once, in a thread: it takes half a second."""
         async with self._loading:
-            await asyncio.to_thread(lambda: self._network)
+            # Its result would live on in the idle thread's last task.
+            await asyncio.to_thread(lambda: self._network and None)
 
     async def capabilities(self, model: str | None) -> Capabilities:
         """Return what the one model supports.
