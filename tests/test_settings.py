@@ -25,8 +25,8 @@ def test_the_defaults():
     assert comfyui_settings().url == "http://127.0.0.1:8188"
     assert settings.output_dir == platformdirs.user_pictures_path() / "mcp-generated"
     assert (settings.engine, settings.model) == ("comfyui", None)
-    assert (settings.wait_seconds, settings.job_timeout_seconds) == (45, 3600)
-    assert (settings.inline_format, settings.inline_max_bytes) == ("png", 900_000)
+    assert (settings.wait_seconds, settings.link, settings.job_timeout_seconds) == (None, None, 3600)
+    assert (settings.inline_format, settings.inline_max_bytes) == ("auto", 900_000)
     assert (settings.http_token, comfyui_settings().token, comfyui_settings().headers) == (None, None, {})
     assert settings.log_level == "warning"
 

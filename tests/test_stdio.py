@@ -100,7 +100,7 @@ def test_stdout_holds_json_alone(spawn, comfyui: ComfyUIServer):
     result = server.ask("tools/call", {**GENERATE, "_meta": {"progressToken": "p"}})
     assert result["isError"] is False
     assert "structuredContent" not in result
-    assert [block["type"] for block in result["content"]] == ["text", "image", "resource_link"]
+    assert [block["type"] for block in result["content"]] == ["text", "image"]
     facts = json.loads(result["content"][0]["text"].splitlines()[0])
     assert Path(facts["path"]).is_file()
     code, log = server.close()
@@ -195,7 +195,7 @@ def test_a_job_left_by_one_process(spawn, comfyui: ComfyUIServer):
     second = spawn()
     second.handshake()
     result = second.ask("tools/call", {"name": "get_generation_status", "arguments": {"prompt_id": prompt_id}})
-    assert [block["type"] for block in result["content"]] == ["text", "image", "resource_link"]
+    assert [block["type"] for block in result["content"]] == ["text", "image"]
     assert json.loads(result["content"][0]["text"].splitlines()[0])["seed"] == 7
 
 
@@ -231,4 +231,4 @@ def test_the_library_client_generates_too(comfyui: ComfyUIServer, tmp_path: Path
             result = await client.call_tool_mcp(GENERATE["name"], GENERATE["arguments"])
             return [block.type for block in result.content]
 
-    assert asyncio.run(generate()) == ["text", "image", "resource_link"]
+    assert asyncio.run(generate()) == ["text", "image"]

@@ -56,13 +56,13 @@ class Settings(BaseSettings):
         "first model that is ready.",
         examples=["flux1-schnell"],
     )
-    wait_seconds: float = Field(
-        45,
+    wait_seconds: float | None = Field(
+        None,
         validation_alias="IMAGE_GEN_WAIT_SECONDS",
         ge=0,
         le=86_400,
-        description="Seconds that a call waits for its image before it answers with a handle. Many clients give up "
-        "after 60.",
+        description="Seconds that a call waits for its image before it answers with a handle. Not set or auto: as "
+        "long as the client is known to allow, 45 for an unknown one.",
         examples=["240"],
     )
     job_timeout_seconds: float = Field(
@@ -103,11 +103,11 @@ class Settings(BaseSettings):
         "separated as in PATH.",
         examples=["~/Pictures"],
     )
-    inline_format: Literal["png", "jpeg", "webp", "none"] = Field(
-        "png",
+    inline_format: Literal["auto", "png", "jpeg", "webp", "none"] = Field(
+        "auto",
         validation_alias="IMAGE_GEN_INLINE_FORMAT",
         description="Format of the image inside the answer; jpeg and webp keep more pixels, none sends text only. "
-        "The file on disk is never changed.",
+        "auto: as the client is known to take it, PNG for an unknown one. The file on disk is never changed.",
         examples=["jpeg"],
     )
     inline_max_bytes: int = Field(
@@ -116,6 +116,13 @@ class Settings(BaseSettings):
         ge=20_000,
         description="Bytes that a whole answer may take; Claude Desktop refuses 1 MB.",
         examples=["4000000"],
+    )
+    link: bool | None = Field(
+        None,
+        validation_alias="IMAGE_GEN_LINK",
+        description="Whether answers hold a resource link to the file. Not set or auto: where the client is known to "
+        "show it. Never before protocol 2025-06-18.",
+        examples=["false"],
     )
     http_token: SecretStr | None = Field(
         None,
@@ -148,6 +155,12 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("wait_seconds", "link", mode="before")
+    @classmethod
+    def _read_auto(cls, value: object) -> object:
+        """Return None for "auto"."""
+        return None if isinstance(value, str) and value.strip().lower() == "auto" else value
 
     @field_validator("input_dirs", mode="before")
     @classmethod

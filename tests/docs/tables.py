@@ -18,6 +18,8 @@ from mcp_image_gen_local.domain.image import ImageRef
 from mcp_image_gen_local.domain.request import GenerationRequest, Option, options_of
 from mcp_image_gen_local.engine_kit.registry import all_variables
 from mcp_image_gen_local.engines.comfyui.families import CHECKPOINT, DIFFUSION_MODEL, FAMILIES, UNKNOWN, Family
+from mcp_image_gen_local.server.clients import profiles
+from mcp_image_gen_local.server.tolerance_table import table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,11 +89,81 @@ def _names(parameter: inspect.Parameter) -> list[str]:
     return list(_parameter(parameter).name or (f"--{parameter.name}",))
 
 
+def synonyms() -> str:
+    """Other names of arguments."""
+    rows = ([f"`{name}`", _names_of(others)] for name, others in table()["synonyms"].items())
+    return _table(("Argument", "Other names"), rows)
+
+
+def wrappers() -> str:
+    """Names of arguments that hold arguments."""
+    return _names_of(table()["wrappers"]["names"]) + ".\n"
+
+
+def values() -> str:
+    """Words that mean "not given", and sizes by name."""
+    words, sizes = table()["not_given"], table()["sizes"]
+    rows = [
+        ["any", _names_of(word or '""' for word in words["words"]), "not given"],
+        ["`seed`", _names_of(words["seed"]), "random"],
+        *(["`size`, `aspect_ratio`", f"`{name}`", value] for name, value in sizes.items()),
+    ]
+    return _table(("Argument", "Value", "Means"), rows)
+
+
+def samplers() -> str:
+    """Names of samplers and schedulers in other programs."""
+    rows = (
+        [kind, f"`{name}`" if name else "the model's default", _names_of(others)]
+        for kind in ("sampler", "scheduler")
+        for name, others in table()[f"{kind}s"].items()
+        if others
+    )
+    return _table(("Argument", "ComfyUI", "Other names"), rows)
+
+
+def absent() -> str:
+    """Arguments of other programs that the tools do not have."""
+    return _table(("Argument", "Advice"), ([f"`{name}`", why] for name, why in table()["absent"].items()))
+
+
+def injected() -> str:
+    """Arguments that clients add by themselves."""
+    return _names_of(table()["injected"]["names"]) + ".\n"
+
+
+def clients() -> str:
+    """What each client gets."""
+    rows = (
+        [
+            each.title,
+            each.source,
+            ", else ".join(kind.upper() for kind in each.formats) if each.image == "image" else "text only",
+            "yes" if each.link else "no",
+            f"{each.call_limit_seconds:g} s" if each.call_limit_seconds else "none found",
+            "yes" if each.progress_extends else "no",
+            f"{each.wait_seconds:g} s",
+        ]
+        for each in profiles().values()
+    )
+    heads = ("Client", "Source", "Inline image", "Link", "Its limit of a call", "Progress extends it", "A call waits")
+    return _table(heads, rows)
+
+
+def _names_of(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/reference/settings.md", "settings"): settings,
     ("docs/reference/engines.md", "families"): families,
     ("docs/reference/tools.md", "arguments"): arguments,
     ("docs/reference/cli.md", "options"): options,
+    ("docs/how-to/clients.md", "clients"): clients,
+    **{
+        ("docs/reference/arguments.md", make.__name__): make
+        for make in (synonyms, wrappers, values, samplers, absent, injected)
+    },
 }
 
 

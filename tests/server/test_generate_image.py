@@ -16,11 +16,12 @@ from tests.conftest import Caller
 UNFINISHED = ("queued", "running")
 
 
-async def test_an_answer_has_image_path_and_seed(caller: Caller, tmp_path: Path):
+async def test_an_answer_has_image_path_and_seed(connect, tmp_path: Path):
     """A call returns the image its path and its seed.
 
     One line of JSON, a sentence, an inline PNG, and a link that is for the user alone.
     """
+    caller = await connect(IMAGE_GEN_LINK="true")
     answer = await caller.generate("a lighthouse at dusk", seed=42)
     facts = answer.facts
     assert list(facts) == [
@@ -73,15 +74,16 @@ async def test_every_image_of_a_batch_is_returned(caller: Caller):
     paths = [Path(image["path"]) for image in answer.facts["images"]]
     assert len({path.read_bytes() for path in paths}) == 3
     assert [image["seed"] for image in answer.facts["images"]] == [9, 10, 11]
-    assert len(answer.images) == len(answer.links) == 3
+    assert (len(answer.images), len(answer.links)) == (3, 0)
     assert answer.facts["path"] == str(paths[0])
 
 
 async def test_progress_always_rises(caller: Caller):
     """Progress reports every sampling step and always rises."""
     await caller.generate(steps=6)
-    steps = [(value, total, text.split(" (")[0]) for value, total, text in caller.progress if "step" in text]
-    assert steps == [(float(n), 6.0, f"generating, step {n}/6") for n in range(1, 7)]
+    steps = [(value, text.split(" (")[0]) for value, _, text in caller.progress if "step" in text]
+    assert steps == [(float(10 + 85 * n // 6), f"generating, step {n}/6") for n in range(1, 7)]
+    assert {total for _, total, _ in caller.progress} == {100.0}
     values = [value for value, _, _ in caller.progress]
     assert values == sorted(set(values))
 

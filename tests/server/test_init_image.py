@@ -78,5 +78,6 @@ async def test_what_is_no_image_is_refused_before_it_is_sent(caller: Caller, com
     assert comfyui.files.inputs == {}
 
 
-async def test_denoise_alone_is_refused(caller: Caller):
-    assert (await caller.generate(denoise=0.5)).error.startswith("denoise requires init_image.")
+async def test_denoise_alone_is_left_out(caller: Caller):
+    answer = await caller.generate(denoise=0.5)
+    assert answer.story.endswith("Left out: denoise (it needs init_image).")

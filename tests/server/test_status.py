@@ -142,7 +142,7 @@ async def test_an_unknown_id_is_answered_as_unknown(caller: Caller, comfyui: Com
 
 @pytest.mark.parametrize(
     "prompt_id",
-    ["", " ", "../queue", "..", "a/b", "a%2Fb", "a?b", "a#b", "x" * 65, "x" * 9999, "é", "a\n", "\0", "\uff11"],
+    ["", " ", "../queue", "..", "a/b", "a%2Fb", "a?b", "a#b", "x" * 65, "x" * 9999, "é", "\0", "\uff11"],
 )
 async def test_nonsense_is_unknown_and_never_reaches_comfyui(caller: Caller, comfyui: ComfyUIServer, prompt_id):
     answer = await caller.call("get_generation_status", prompt_id=prompt_id)

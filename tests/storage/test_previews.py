@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mcp_image_gen_local.domain.image import SavedImage
-from mcp_image_gen_local.storage.previews import NoPreview, Preview, render
+from mcp_image_gen_local.storage import previews as module
+from mcp_image_gen_local.storage.previews import NoPreview, Preview
 from tests.storage.images import encoded, gradient, noise, photo
 
 FORMATS = ["png", "jpeg", "webp"]
@@ -31,6 +32,11 @@ def saved(tmp_path: Path):
         )
 
     return save
+
+
+def render(images: list[SavedImage], *, image_format: str, max_bytes: int) -> list[Preview | NoPreview]:
+    """Render in one format, whatever the size."""
+    return module.render(images, formats=(image_format,), max_bytes=max_bytes, max_side=4096)
 
 
 def opened(preview: Preview) -> Image.Image:
@@ -66,7 +72,7 @@ def test_any_budget_is_kept_and_well_used(saved, image_format: str, max_bytes: i
     [preview] = render([saved(photo(768, 512))], image_format=image_format, max_bytes=max_bytes)
     assert sent_bytes([preview]) <= max_bytes - 7_000
     if image_format == "png":
-        assert preview.width == 768 or sent_bytes([preview]) > 0.5 * (max_bytes - 7_000)
+        assert preview.width == 768 or sent_bytes([preview]) > 0.8 * (max_bytes - 7_000)
 
 
 @pytest.mark.parametrize("size", [(1024, 512), (300, 900), (1023, 77)])
@@ -122,7 +128,7 @@ def test_small_budgets_and_large_batches(saved, count: int, image_format: str):
 
 def test_none_sends_no_image(saved):
     batch = [saved(gradient(16, 16)), saved(gradient(16, 16))]
-    previews = render(batch, image_format="none", max_bytes=CLAUDE_DESKTOP)
+    previews = module.render(batch, formats=(), max_bytes=CLAUDE_DESKTOP, max_side=1568)
     assert [str(preview) for preview in previews] == ["inline images are switched off"] * 2
 
 
@@ -196,3 +202,33 @@ def test_a_damaged_file_has_no_preview(saved, data: bytes, image_format: str):
     [preview] = render([saved(data)], image_format=image_format, max_bytes=CLAUDE_DESKTOP)
     assert isinstance(preview, NoPreview)
     assert str(preview).startswith("its file cannot be decoded (")
+
+
+@pytest.mark.parametrize("generate", [gradient, photo, noise], ids=lambda generate: generate.__name__)
+@pytest.mark.parametrize("size", [(1024, 1024), (1344, 768), (2048, 2048), (832, 1216), (4096, 4096)], ids=str)
+def test_a_scaled_png_uses_most_of_the_budget(saved, generate, size: tuple[int, int]):
+    """Unless the longer side is at its limit, or the file fits whole."""
+    [preview] = module.render([saved(generate(*size))], formats=("png",), max_bytes=CLAUDE_DESKTOP, max_side=1568)
+    sent, side = sent_bytes([preview]), max(opened(preview).size)
+    assert sent <= CLAUDE_DESKTOP - 7_000
+    assert side <= 1568
+    assert sent > 0.8 * CLAUDE_DESKTOP or side == min(1568, max(size))
+
+
+def test_jpeg_comes_before_scaling(saved):
+    photograph = saved(photo(1024, 1024))
+    [preview] = module.render([photograph], formats=("png", "jpeg"), max_bytes=CLAUDE_DESKTOP, max_side=1568)
+    assert (preview.mime_type, preview.width, preview.height) == ("image/jpeg", 1024, 1024)
+
+
+def test_a_png_that_fits_stays_one(saved):
+    small = saved(gradient(512, 512))
+    [preview] = module.render([small], formats=("png", "jpeg"), max_bytes=CLAUDE_DESKTOP, max_side=1568)
+    assert preview.data == encoded(gradient(512, 512))
+
+
+@pytest.mark.parametrize("formats", [("png",), ("jpeg",), ("png", "jpeg")])
+@pytest.mark.parametrize(("size", "shown"), [((2560, 720), (1568, 441)), ((720, 2560), (441, 1568))])
+def test_the_longer_side_is_bounded(saved, formats, size, shown):
+    [preview] = module.render([saved(gradient(*size))], formats=formats, max_bytes=CLAUDE_DESKTOP, max_side=1568)
+    assert opened(preview).size == shown

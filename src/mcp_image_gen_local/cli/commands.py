@@ -13,7 +13,7 @@ from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import show
 from mcp_image_gen_local.cli.common import FAILED, GlobalOptions, report, run, run_and_exit
-from mcp_image_gen_local.cli.doctor import examine
+from mcp_image_gen_local.cli.doctor import examine, examine_client
 from mcp_image_gen_local.cli.jobs import list_jobs
 from mcp_image_gen_local.cli.jobs import prune as prune_images
 from mcp_image_gen_local.cli.options import with_request_options
@@ -127,8 +127,10 @@ def status(prompt_id: str, *, common: GlobalOptions | None = None) -> int:
 
     async def look(opened: App) -> int:
         await opened.runner.find(prompt_id)
+        limit = opened.settings.wait_seconds
+        seconds = opened.settings.job_timeout_seconds if limit is None else limit  # a terminal has no limit of its own
         with show.ProgressBar() as bar:
-            async for job in opened.runner.watch(prompt_id, seconds=opened.settings.wait_seconds, heartbeat=1.0):
+            async for job in opened.runner.watch(prompt_id, seconds=seconds, heartbeat=1.0):
                 await bar.update(job)
         return report(job, as_json=common.json)
 
@@ -235,12 +237,18 @@ def models(*, common: GlobalOptions | None = None) -> int:
 
 
 @app.command
-def doctor(*, common: GlobalOptions | None = None) -> int:
+def doctor(
+    *,
+    client: Annotated[str | None, Parameter(help="Also show what this client gets, e.g. claude-code.")] = None,
+    common: GlobalOptions | None = None,
+) -> int:
     """Check engine, models, output folder and job journal: one line each, with the fix; exit 1 if anything is wrong."""
     common = common or GlobalOptions()
 
     async def check(opened: App) -> int:
         findings = await examine(opened)
+        if client is not None:
+            findings += examine_client(client, opened.settings)
         if common.json:
             print(json.dumps([finding.to_dict() for finding in findings]))
         else:

@@ -6,6 +6,8 @@ from typing import Any
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.domain.errors import ImageGenError
+from mcp_image_gen_local.domain.text import clean
+from mcp_image_gen_local.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,20 @@ async def examine(app: App) -> list[Finding]:
     if engine.ok:
         found.append(await _models(app))
     return [*found, await _folder(app), await _journal(app)]
+
+
+def examine_client(name: str, settings: Settings) -> list[Finding]:
+    """Return what a client of this name gets, and why: one finding for each choice."""
+    from mcp_image_gen_local.server.clients import Client, delivery_of, find_profile, profiles  # a second's import
+
+    found = find_profile(name)
+    if found is None:
+        known = ", ".join(profiles())
+        text = f"no profile is named {clean(name, 60)!r}, so it counts as unknown; there are: {known}"
+        unknown = Finding(subject="client", ok=True, text=text)
+        return [unknown, *examine_client("unknown", settings)]
+    reasons = delivery_of(Client(name=found.names[0].strip("*")), settings).reasons
+    return [Finding(subject="client", ok=True, text=reason) for reason in reasons]
 
 
 async def _engine(app: App) -> Finding:

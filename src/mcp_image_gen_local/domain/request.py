@@ -5,6 +5,7 @@ line and the reference tables are derived from these fields, and an engine that 
 sees it.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
@@ -13,11 +14,14 @@ from typing import Any, Self, get_args
 
 from mcp_image_gen_local.domain.errors import InvalidRequest
 from mcp_image_gen_local.domain.image import ImageRef
+from mcp_image_gen_local.domain.text import MAX_NAME, clean
 
 MAX_SEED = 2**64 - 1
 RANDOM_SEED_BITS = 53  # so that a random seed survives JSON readers that hold numbers as doubles
 MAX_PROMPT_CHARS = 20_000
 PIXELS_HINT = "Sizes are pixels; 1024 suits most models."
+RATIO = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
+MAX_RATIO = 8.0  #: of the longer side to the shorter one
 
 
 class Feature(StrEnum):
@@ -71,6 +75,7 @@ class GenerationRequest:
         None, "Pixels, 16-4096; default by model, 1024 for Flux", ge=16, le=4096, hint=PIXELS_HINT
     )
     height: int | None = option(None, "Pixels, 16-4096", ge=16, le=4096, hint=PIXELS_HINT)
+    aspect_ratio: str | None = option(None, "Such as 16:9, instead of width and height")
     steps: int | None = option(
         None,
         "Sampling steps; default by model, 4 for Flux schnell",
@@ -130,6 +135,23 @@ class GenerationRequest:
                 _check_text(name, value)
             elif value is not None:
                 _check_value(name, value, about, self)
+        if self.aspect_ratio is not None:
+            _check_ratio(self)
+
+    def size(self, native: tuple[int, int]) -> tuple[int, int]:
+        """Return width and height in pixels; what is not asked for follows `native`, the size that suits the model.
+
+        An aspect ratio keeps the number of pixels of `native`.
+        """
+        if self.aspect_ratio is None:
+            return self.width or native[0], self.height or native[1]
+        ratio = ratio_of(self.aspect_ratio)
+        if self.width:
+            return self.width, round(self.width / ratio)
+        if self.height:
+            return round(self.height * ratio), self.height
+        pixels = native[0] * native[1]
+        return round((pixels * ratio) ** 0.5), round((pixels / ratio) ** 0.5)
 
     def used(self) -> frozenset[Feature]:
         """Return the features that this request uses: those whose field does not hold its default."""
@@ -178,6 +200,12 @@ def image_fields(kind: type[GenerationRequest]) -> frozenset[str]:
     return frozenset(each.name for each in fields(kind) if ImageRef in get_args(each.type))
 
 
+def ratio_of(text: str) -> float:
+    """Return the width divided by the height that an aspect ratio such as "16:9" means; 0 for what is none."""
+    found = RATIO.fullmatch(text.strip())
+    return float(found[1]) / float(found[2]) if found and float(found[2]) else 0.0
+
+
 def random_seed() -> int:
     """Return a random seed, 0..2**53-1."""
     return secrets.randbits(RANDOM_SEED_BITS)
@@ -214,3 +242,22 @@ def _check_text(name: str, text: str) -> None:
         raise InvalidRequest(
             f"{name} contains an unpaired surrogate at index {error.start}.", hint="Send valid Unicode."
         ) from error
+
+
+def _check_ratio(request: GenerationRequest) -> None:
+    text, ratio = str(request.aspect_ratio), ratio_of(str(request.aspect_ratio))
+    if not 1 / MAX_RATIO <= ratio <= MAX_RATIO:
+        raise InvalidRequest(
+            f"aspect_ratio={clean(text, MAX_NAME)!r} is not a ratio from 1:{MAX_RATIO:g} to {MAX_RATIO:g}:1.",
+            hint="Use one such as 16:9, 3:2 or 1:1, or give width and height.",
+        )
+    if request.width and request.height:
+        raise InvalidRequest("aspect_ratio is given with both width and height.", hint="Give the one or the others.")
+    if request.width or request.height:
+        for name, side in zip(("width", "height"), request.size((0, 0)), strict=True):
+            about = options_of(type(request))[name]
+            if about.ge is not None and about.le is not None and not about.ge <= side <= about.le:
+                raise InvalidRequest(
+                    f"aspect_ratio={text} makes {name}={side}, which is out of range {about.ge}..{about.le}.",
+                    hint=about.hint,
+                )

@@ -8,11 +8,12 @@ from fastmcp import FastMCP
 
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
+from mcp_image_gen_local.server.arguments import Tolerance, list_plainly
 from mcp_image_gen_local.server.cancellation import Cancellations
-from mcp_image_gen_local.server.errors import ArgumentErrors
+from mcp_image_gen_local.server.deliveries import Deliveries
 from mcp_image_gen_local.server.listings import Listings
 from mcp_image_gen_local.server.resources import register_resources
-from mcp_image_gen_local.server.tools import register_tools
+from mcp_image_gen_local.server.tools import tools_of
 from mcp_image_gen_local.server.warmup import WarmUp
 from mcp_image_gen_local.settings import Settings
 
@@ -25,7 +26,7 @@ INSTRUCTIONS = (
 def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
     """Return the MCP server; nothing is contacted or read from disk before a tool is called or a resource read."""
     app = app or App(settings)
-    cancellations = Cancellations()
+    cancellations, tolerance = Cancellations(), Tolerance()
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncIterator[None]:
@@ -39,9 +40,10 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         INSTRUCTIONS,
         version=__version__,
         lifespan=lifespan,
-        middleware=[ArgumentErrors(), cancellations, WarmUp(lambda: app.engine)],
+        middleware=[tolerance, cancellations, WarmUp(lambda: app.engine)],
     )
     server.add_middleware(Listings(server.local_provider))  # the innermost
-    register_tools(server, app, cancellations)
+    for tool in tools_of(app, cancellations, Deliveries(settings)):
+        server.add_tool(tolerance.add(list_plainly(tool)))
     register_resources(server, app)
     return server

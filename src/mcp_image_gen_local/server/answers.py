@@ -16,7 +16,7 @@ from mcp_image_gen_local.domain.engine import Engine
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.model import ModelCatalog
-from mcp_image_gen_local.settings import Settings
+from mcp_image_gen_local.server.clients import Delivery
 from mcp_image_gen_local.storage.images import OutputFolder
 from mcp_image_gen_local.storage.previews import TEXT_BYTES, NoPreview, Preview, render
 
@@ -24,26 +24,27 @@ MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
 
 
-async def render_job(job: Job, settings: Settings) -> ToolResult:
+async def render_job(job: Job, delivery: Delivery) -> ToolResult:
     """Return the answer for a job as it stands, with its images once it is done."""
     if job.status is not JobStatus.DONE:
         answer = _text(_unfinished(job), _next_step(job))
-        return answer if job.status.is_final else _with_preview(answer, job, settings)
+        return answer if job.status.is_final else _with_preview(answer, job, delivery)
     previews = await asyncio.to_thread(
-        render, job.images, image_format=settings.inline_format, max_bytes=settings.inline_max_bytes
+        render, job.images, formats=delivery.formats, max_bytes=delivery.max_bytes, max_side=delivery.max_side
     )
     blocks: list[ContentBlock] = [
-        TextContent(type="text", text=_lines(_finished(job), _message(job, previews, settings)))
+        TextContent(type="text", text=_lines(_finished(job), _message(job, previews, delivery)))
     ]
     blocks += [_inline(preview) for preview in previews if isinstance(preview, Preview)]
-    blocks += [_link(image) for image in job.images]
+    if delivery.link:
+        blocks += [_link(image) for image in job.images]
     return ToolResult(content=blocks)
 
 
-async def render_cancel(job: Job, settings: Settings) -> ToolResult:
+async def render_cancel(job: Job, delivery: Delivery) -> ToolResult:
     """Return the answer to a cancel: how the job stands now, which may be done, with its image."""
     if job.status.is_final:
-        return await render_job(job, settings)
+        return await render_job(job, delivery)
     story = job.cancel_error or ("Cancellation requested. The engine will stop after the current step or model load.")
     see = f'Call get_generation_status(prompt_id="{job.job_id}") to see it end.'
     return _text(_unfinished(job), f"{story} {see}")
@@ -84,7 +85,7 @@ def _next_step(job: Job) -> str:
     )
 
 
-def _message(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> str:
+def _message(job: Job, previews: list[Preview | NoPreview], delivery: Delivery) -> str:
     """Return the sentences for the reader of a finished job."""
     many = len(job.images) > 1
     sentences = [f"Saved {len(job.images)} images." if many else f"Saved to {job.images[0].path}."]
@@ -97,26 +98,29 @@ def _message(job: Job, previews: list[Preview | NoPreview], settings: Settings) 
             "Warning: the image has one colour only. Often the model or VAE overflowed (NaN): try another VAE file, "
             "start ComfyUI with --fp32-vae, or generate with another seed."
         )
-    return " ".join([*sentences, *_inline_message(job, previews, settings)])
+    return " ".join([*sentences, *_inline_message(job, previews, delivery)])
 
 
-def _inline_message(job: Job, previews: list[Preview | NoPreview], settings: Settings) -> Iterator[str]:
+def _inline_message(job: Job, previews: list[Preview | NoPreview], delivery: Delivery) -> Iterator[str]:
     """Yield what to know of the images inside the answer: why one is missing, and that one is scaled."""
+    if not delivery.formats:
+        if reason := delivery.no_image_reason:
+            yield f"No image is shown here, as {reason}: open the file to see it."
+        return
     for reason in dict.fromkeys(str(preview) for preview in previews if isinstance(preview, NoPreview)):
-        if settings.inline_format != "none":
-            which = "An image is" if len(previews) > 1 else "The image is"
-            yield f"{which} not shown here: {reason}. Open the file to see it."
+        which = "An image is" if len(previews) > 1 else "The image is"
+        yield f"{which} not shown here: {reason}. Open the file to see it."
     pairs = zip(previews, job.images, strict=True)
     shown = ((p, i) for p, i in pairs if isinstance(p, Preview))
     if scaled := next((p for p, i in shown if (p.width, p.height) != (i.width, i.height)), None):
         yield f"The inline image is scaled to {scaled.width}x{scaled.height}; the file is full size."
 
 
-def _with_preview(answer: ToolResult, job: Job, settings: Settings) -> ToolResult:
+def _with_preview(answer: ToolResult, job: Job, delivery: Delivery) -> ToolResult:
     """Add the image as far as it is generated, where the engine shows it."""
     preview = job.progress.preview if job.progress else None
-    fits = preview and (len(preview) + 2) // 3 * 4 + TEXT_BYTES <= settings.inline_max_bytes
-    if preview and fits and settings.inline_format != "none":
+    fits = preview and (len(preview) + 2) // 3 * 4 + TEXT_BYTES <= delivery.max_bytes
+    if preview and fits and delivery.formats:
         kind = "png" if preview.startswith(b"\x89PNG") else "jpeg"
         answer.content.append(Image(data=preview, format=kind).to_image_content())
     return answer

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastmcp import Context, FastMCP
-from fastmcp.tools import ToolResult
+from fastmcp import Context
+from fastmcp.tools import FunctionTool, ToolResult
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.arguments import with_request_arguments
 from mcp_image_gen_local.server.cancellation import Cancellations
+from mcp_image_gen_local.server.deliveries import Deliveries
 from mcp_image_gen_local.server.errors import tool_error, tool_errors
 from mcp_image_gen_local.server.progress import ProgressReporter
 
@@ -24,74 +25,86 @@ STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 GENERATES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 
 
-def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations) -> None:
-    """Give the server its tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
+def tools_of(app: App, cancellations: Cancellations, deliveries: Deliveries) -> list[FunctionTool]:
+    """Return the tools. Descriptions stand here, not in docstrings: parsing those slows the start."""
 
     async def generate_image(ctx: Context, **arguments: Any) -> ToolResult:
         with tool_errors():
+            delivery = deliveries.to(ctx)
             request = await app.request_of(arguments, app.inputs.refer)
             job = await app.generate(
                 request,
-                wait=app.settings.wait_seconds,
+                wait=delivery.wait_seconds,
                 on_progress=ProgressReporter(ctx).report,
                 cancels=lambda: cancellations.was_cancelled_by_client(ctx),
             )
             if job.error:
                 raise tool_error(job.error, job.job_id)
-            return await answers.render_job(job, app.settings)
+            return await answers.render_job(job, delivery)
 
-    server.tool(
-        with_request_arguments(generate_image, GenerationRequest),
-        description="Generate an image from a text prompt on the user's own hardware. Returns the image, the path of "
-        "the file and the seed; or, if it takes long, status 'running' with a prompt_id for get_generation_status.",
-        annotations=GENERATES,
-    )
-
-    @server.tool(
-        description="Wait for a generation to finish and return its image, or its current status: queued, running, "
-        "failed, cancelled, lost or unknown.",
-        annotations=READS,
-    )
     async def get_generation_status(
         ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]
     ) -> ToolResult:
         with tool_errors():
+            delivery = deliveries.to(ctx)
             job = await _known(app, prompt_id, app.runner.find)
             if not job.status.is_final:
-                job = await _watch(ctx, app, prompt_id)
-            return await answers.render_job(job, app.settings)
+                job = await _watch(ctx, app, prompt_id, delivery.wait_seconds)
+            return await answers.render_job(job, delivery)
 
-    @server.tool(
-        description="Cancel a queued or running generation. Other jobs are not affected.",
-        annotations=STOPS,
-    )
-    async def cancel_generation(prompt_id: Annotated[str, Field(description="From generate_image")]) -> ToolResult:
+    async def cancel_generation(
+        ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]
+    ) -> ToolResult:
         with tool_errors():
             job = await _known(app, prompt_id, app.runner.cancel)
-            return await answers.render_cancel(job, app.settings)
+            return await answers.render_cancel(job, deliveries.to(ctx))
 
-    @server.tool(
-        description="List available models with readiness and default steps, cfg and size. Call only to choose a "
-        "model.",
-        annotations=READS,
-    )
     async def list_available_models() -> ToolResult:
         with tool_errors():
             return answers.render_catalog(await app.engine.models(), app.engine)
 
-    @server.tool(
-        description="Return the output directory, whether it is writable, and how many images and bytes it contains.",
-        annotations=READS,
-    )
     async def get_output_directory() -> ToolResult:
         with tool_errors():
             return answers.render_folder(await asyncio.to_thread(app.store.describe))
 
+    return [
+        FunctionTool.from_function(
+            with_request_arguments(generate_image, GenerationRequest),
+            description="Generate an image from a text prompt on the user's own hardware. Returns the image, the path "
+            "of the file and the seed; or, if it takes long, status 'running' with a prompt_id for "
+            "get_generation_status.",
+            annotations=GENERATES,
+        ),
+        FunctionTool.from_function(
+            get_generation_status,
+            description="Wait for a generation to finish and return its image, or its current status: queued, running, "
+            "failed, cancelled, lost or unknown.",
+            annotations=READS,
+        ),
+        FunctionTool.from_function(
+            cancel_generation,
+            description="Cancel a queued or running generation. Other jobs are not affected.",
+            annotations=STOPS,
+        ),
+        FunctionTool.from_function(
+            list_available_models,
+            description="List available models with readiness and default steps, cfg and size. Call only to choose a "
+            "model.",
+            annotations=READS,
+        ),
+        FunctionTool.from_function(
+            get_output_directory,
+            description="Return the output directory, whether it is writable, and how many images and bytes it "
+            "contains.",
+            annotations=READS,
+        ),
+    ]
 
-async def _watch(ctx: Context, app: App, prompt_id: str) -> Job:
+
+async def _watch(ctx: Context, app: App, prompt_id: str, seconds: float) -> Job:
     """Report progress until the job has ended or the wait is over; return it as it stands then."""
     reporter = ProgressReporter(ctx)
-    async for job in app.runner.watch(prompt_id, seconds=app.settings.wait_seconds):
+    async for job in app.runner.watch(prompt_id, seconds=seconds):
         await reporter.report(job)
     return job
 

@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TEXT_BYTES = 6_000  #: of the answer's budget, for text and link of one image
-TRIES = 5
+TRIES = 6
 SMALLEST_SIDE = 32  #: pixels; a preview below this says nothing
+AIM, LEAST = 0.93, 0.84  #: of the budget that a scaled image is to take, and takes at least where it can
+DOES_NOT_FIT = "it does not fit into the answer at any useful size; IMAGE_GEN_INLINE_MAX_BYTES sets the limit"
+NEAR = 0.97  #: of the wanted scale: a whole-number reduction may be so much smaller
 #: A scaled image has more detail per pixel than its original; so many bytes more per pixel, by measurement.
 PNG_GROWTH = 1.25
-DOES_NOT_FIT = "it does not fit into IMAGE_GEN_INLINE_MAX_BYTES at any useful size"
-NEAR = 0.95  #: of the estimated scale: a whole-number reduction may be so much smaller
 #: bytes per pixel that an encoded photograph takes, by measurement; only the first guess hangs on it
 PIXEL_BYTES = {"jpeg": 0.45, "webp": 0.35}
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     # Run-length matches only: on photographs as small as full deflate, and encoded in two thirds of the time.
     "png": {"compress_type": 3},
-    "jpeg": {"quality": 85},
-    "webp": {"quality": 80, "method": 0},
+    "jpeg": {"quality": 88},
+    "webp": {"quality": 85, "method": 0},
 }
 
 
@@ -44,18 +45,27 @@ class NoPreview(Exception):
     """The image cannot be shown inside the answer; the text is the reason, a clause."""
 
 
-def render(images: Sequence[SavedImage], *, image_format: str, max_bytes: int) -> list[Preview | NoPreview]:
+def render(
+    images: Sequence[SavedImage], *, formats: Sequence[str], max_bytes: int, max_side: int
+) -> list[Preview | NoPreview]:
     """Return a preview for each image, or why there is none, such that the whole answer stays below `max_bytes`.
 
     The budget is shared: what a small image leaves over goes to the next ones.
+
+    Args:
+        images: on disk.
+        formats: "png", "jpeg" or "webp", in the order in which they are tried at full size; the last one is scaled
+            if none fits. Empty: no previews.
+        max_bytes: of the whole answer.
+        max_side: pixels that the longer side may have.
     """
-    if image_format == "none":
+    if not formats:
         return [NoPreview("inline images are switched off")] * len(images)
     budget = (max_bytes - TEXT_BYTES - 1_000 * len(images)) * 3 // 4  # base64 makes 4 bytes of 3
     previews: list[Preview | NoPreview] = []
     for index, image in enumerate(images):
         try:
-            preview = _render_one(image, image_format, budget // (len(images) - index))
+            preview = _render_one(image, formats, budget // (len(images) - index), max_side)
         except NoPreview as reason:
             previews.append(reason)
         else:
@@ -64,23 +74,55 @@ def render(images: Sequence[SavedImage], *, image_format: str, max_bytes: int) -
     return previews
 
 
-def _render_one(image: SavedImage, image_format: str, budget: int) -> Preview:
+def _render_one(image: SavedImage, formats: Sequence[str], budget: int, max_side: int) -> Preview:
+    if budget <= 0:
+        raise NoPreview(DOES_NOT_FIT)
     try:
         data = image.path.read_bytes()
         if image.width * image.height > MAX_PIXELS:  # a small file too: what takes it may not survive
             raise ImageTooLarge(image.width, image.height)
-        if image_format == "png" and png.is_png(data):
+        if "png" in formats and png.is_png(data) and max(image.width, image.height) <= max_side:
             data = png.without_texts(data)
             if len(data) <= budget:
                 return Preview(data=data, mime_type="image/png", width=image.width, height=image.height)
-        decoded = decode_image(data)
-        return _scale_to_fit(_flatten(decoded, image_format), image_format, len(data), budget)
+        return _encode(decode_image(data), formats[-1], len(data), budget, max_side)
     except OSError as error:
         raise NoPreview(f"its file cannot be read ({error.strerror or error})") from error
     except ImageUnreadable as error:
         raise NoPreview(f"its file cannot be decoded ({error})") from error
     except ImageTooLarge as error:
         raise NoPreview(str(error)) from error
+
+
+def _encode(image: "Image.Image", image_format: str, file_bytes: int, budget: int, max_side: int) -> Preview:
+    """Return the largest copy that fits, as far as a few tries tell; it is never larger than the image."""
+    image = _flatten(image, image_format)
+    pixels = image.width * image.height
+    whole = min(1.0, max_side / max(image.size))
+    pixel_bytes = PIXEL_BYTES.get(image_format) or file_bytes / pixels * PNG_GROWTH
+    scale = min(whole, (AIM * budget / (pixel_bytes * pixels)) ** 0.5)
+    best: Preview | None = None
+    for attempt in range(TRIES):
+        if min(image.size) * scale < min(SMALLEST_SIDE, *image.size):
+            break
+        preview = _preview(_scaled(image, scale, exactly=attempt > 0), image_format)
+        size = len(preview.data)
+        if size <= budget and (best is None or len(best.data) < size):
+            best = preview
+        if size <= budget and (size >= LEAST * budget or scale == whole):
+            break
+        if best and attempt >= TRIES // 2:
+            break
+        scale = min(whole, scale * (AIM * budget / size) ** 0.5)
+    if best is None:
+        raise NoPreview(DOES_NOT_FIT)
+    return best
+
+
+def _preview(image: "Image.Image", image_format: str) -> Preview:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **SAVE_OPTIONS[image_format])
+    return Preview(data=buffer.getvalue(), mime_type=f"image/{image_format}", width=image.width, height=image.height)
 
 
 def _flatten(image: "Image.Image", image_format: str) -> "Image.Image":
@@ -97,34 +139,14 @@ def _flatten(image: "Image.Image", image_format: str) -> "Image.Image":
     return page.convert("RGB")
 
 
-def _scale_to_fit(image: "Image.Image", image_format: str, file_bytes: int, budget: int) -> Preview:
-    """Encode once at an estimated size; again, smaller, only if the estimate was off."""
-    if budget <= 0:
-        raise NoPreview(DOES_NOT_FIT)
-    pixels = image.width * image.height
-    pixel_bytes = PIXEL_BYTES.get(image_format) or file_bytes / pixels * PNG_GROWTH
-    scale = min(1.0, (budget / (pixel_bytes * pixels)) ** 0.5)
-    for _ in range(TRIES):
-        if min(image.size) * scale < min(SMALLEST_SIDE, *image.size):
-            break
-        scaled = _scaled(image, scale)
-        buffer = io.BytesIO()
-        scaled.save(buffer, image_format, **SAVE_OPTIONS[image_format])
-        if buffer.tell() <= budget:
-            width, height = scaled.size
-            return Preview(data=buffer.getvalue(), mime_type=f"image/{image_format}", width=width, height=height)
-        scale *= min(0.9, 0.95 * (budget / buffer.tell()) ** 0.5)
-    raise NoPreview(DOES_NOT_FIT)
-
-
-def _scaled(image: "Image.Image", scale: float) -> "Image.Image":
-    """Return the image at about `scale`, 0..1: at 1/2, 1/3 ... where that is near, in a fifth of the time."""
+def _scaled(image: "Image.Image", scale: float, *, exactly: bool) -> "Image.Image":
+    """Return the image at `scale`, 0..1; unless `exactly`, at 1/2, 1/3 ... where that is near: a fifth of the time."""
     from PIL.Image import Resampling  # slow to import; not needed to start
 
     whole = math.ceil(1 / scale - 1e-9)
     if whole == 1:
         return image
-    if 1 / whole >= NEAR * scale:
+    if not exactly and 1 / whole >= NEAR * scale:
         return image.reduce(whole)
-    size = (round(image.width * scale), round(image.height * scale))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Resampling.HAMMING, reducing_gap=2.0)

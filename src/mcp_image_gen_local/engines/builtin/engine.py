@@ -112,6 +112,7 @@ class BuiltinBackend:
         image = await images.read(request.init_image) if request.init_image else None
         start = await asyncio.to_thread(images_of.from_file, image.data, self._facts["side"]) if image else None
         defaults, native = self._facts["defaults"], self._native_side
+        width, height = request.size((native, native))
         cfg = defaults["cfg"] if request.cfg is None else request.cfg
         denoise = None if start is None else (DENOISE if request.denoise is None else request.denoise)
         spec = _Work(asked=self._ids(prompt), avoided=self._ids(avoided), start=start, cfg=cfg, denoise=denoise)
@@ -119,8 +120,8 @@ class BuiltinBackend:
         plan = Plan(
             model=MODEL,
             seed=random_seed() if request.seed is None else request.seed,
-            width=request.width or native,
-            height=request.height or native,
+            width=width,
+            height=height,
             steps=request.steps or defaults["steps"],
             batch_size=request.batch_size,
             extra=extra if denoise is None else {**extra, "denoise": denoise},
