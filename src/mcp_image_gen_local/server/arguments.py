@@ -19,7 +19,7 @@ from mcp_image_gen_local.domain.errors import InvalidRequest
 from mcp_image_gen_local.domain.image import ImageRef
 from mcp_image_gen_local.domain.request import GenerationRequest, options_of
 from mcp_image_gen_local.domain.text import clean
-from mcp_image_gen_local.server.errors import tool_error, tool_errors
+from mcp_image_gen_local.server.errors import quiet_error, tool_error, tool_errors
 from mcp_image_gen_local.server.tolerance import understand
 
 
@@ -86,7 +86,7 @@ class Tolerance(Middleware):
         try:
             result = await call_next(context.copy(message=message))
         except ToolError as error:
-            raise (ToolError(f"{error} {notes}") if notes else error) from error
+            raise (quiet_error(f"{error} {notes}") if notes else error) from error
         except (ValidationError, pydantic.ValidationError) as error:  # what no table foresees
             raise tool_error(_invalid(name, error)) from error
         return _with_notes(result, notes)

@@ -31,4 +31,9 @@ def tool_error(error: ImageGenError, prompt_id: str | None = None) -> ToolError:
     """Return the error as clients get it: one line of JSON for programs, then message and hint for readers."""
     facts = {"status": JobStatus.FAILED, "prompt_id": prompt_id, "error": error.to_dict()}
     line = json.dumps({name: value for name, value in facts.items() if value}, ensure_ascii=False)
-    return ToolError(f"{line}\n{error}")
+    return quiet_error(f"{line}\n{error}")
+
+
+def quiet_error(text: str) -> ToolError:
+    """Return a tool error that FastMCP does not log: the client is told, and a traceback tells nobody more."""
+    return ToolError(text, log_level=logging.DEBUG)
