@@ -24,6 +24,7 @@ EXTENSIONS = {
 }  # fmt: skip
 FOLDER_MODE = 0o700  #: of a folder that is made here: images hold their prompts
 MAX_SEED = 2**64 - 1
+LATEST_MS = 10**14  #: milliseconds since 1970, the year 5138; what names a file is below
 METADATA_KEYWORD = "mcp-image-gen"
 PART = ".part"  #: ending of a file that is being written
 #: An image of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
@@ -132,12 +133,13 @@ class ImageStore:
             # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
             # the engine has its own copy even then.
             part.write_bytes(data)
-            return self._publish(part, data, filename_ms or time.time_ns() // 1_000_000, ending)
+            return self._publish(part, data, filename_ms or 0, ending)
         finally:
             part.unlink(missing_ok=True)
 
     def _publish(self, part: Path, data: bytes, filename_ms: int, ending: str) -> Path:
         """Give the whole file its name, the next free one from `filename_ms` on; never over another image."""
+        filename_ms = filename_ms if 0 < filename_ms < LATEST_MS else time.time_ns() // 1_000_000
         while True:
             moment = datetime.fromtimestamp(filename_ms / 1000).astimezone()
             path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{filename_ms % 1000:03d}_{ending}"

@@ -162,9 +162,7 @@ def _read(path: Path) -> bytes:
 
 
 def _larger(path: Path) -> InvalidRequest:
-    return InvalidRequest(
-        f"The image {_shown(str(path))} is larger than {MAX_BYTES >> 20} MiB.", hint="Scale it down."
-    )
+    return InvalidRequest(f"The image {_shown(str(path))} is larger than {MAX_BYTES >> 20} MiB.", hint="Scale it down.")
 
 
 def _shown(name: str) -> str:
