@@ -11,14 +11,16 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mcp_image_gen_local.domain.text import clean
-from mcp_image_gen_local.imaging.formats import READ, STORED, format_of, png_pixels, webp_size
+from mcp_image_gen_local.imaging.formats import READ, STORED, format_of, png_notes, png_pixels, webp_size
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 50_000_000  #: decoded at most, 0.2 GB; three times the largest image that is generated here
-MAX_WEBP_PIXELS = 24_000_000  #: likewise of a WebP, whose decoder takes four times the memory
 GLANCE_PIXELS = 4096 * 4096  #: decoded at most where that only serves a check
+MAX_WEBP_PIXELS = GLANCE_PIXELS  #: decoded at most of a WebP, whose decoder takes four times the memory
+BAND_ROWS = 64  #: of the smaller image, that are made at a time
+LARGE_PIXELS = 4_000_000  #: about so many are left of a larger image where a small one will do
 GLANCE_SIDE = 64  #: pixels, about; so far a JPEG is scaled down where it only is to be checked
 ORIENTATION = 0x0112  #: EXIF tag
 FORMATS_IN_WORDS = "PNG, JPEG, WebP or GIF"
@@ -81,8 +83,9 @@ def read_size(data: bytes) -> tuple[int, int]:
 def decode_image(data: bytes, *, side: int = 0) -> "Image.Image":
     """Return the first frame of an image, decoded and turned as its EXIF says.
 
-    The mode is the file's own, but for 16 bits of grey, of which the higher 8 are left. With `side`, in pixels, an
-    image that can be decoded at a fraction of its size is, as long as no side gets shorter than that.
+    The mode is the file's own, but for 16 bits of grey, of which the higher 8 are left. With `side`, in pixels, a
+    large image may come at a whole fraction of its size, no side shorter than that: to turn and to convert it takes
+    several times its memory.
 
     Raises:
         ImageUnreadable: the bytes are no image, or are cut short.
@@ -91,6 +94,9 @@ def decode_image(data: bytes, *, side: int = 0) -> "Image.Image":
     from PIL import Image  # slow to import; not needed to start
 
     image = _decoded(data, MAX_PIXELS, side)
+    orientation = _orientation(image)
+    if side and image.width * image.height > LARGE_PIXELS:
+        image = _reduced(image, side)
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -99,8 +105,21 @@ def decode_image(data: bytes, *, side: int = 0) -> "Image.Image":
         6: Image.Transpose.ROTATE_270,
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
-    }.get(_orientation(image))
+    }.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def for_others(data: bytes) -> bytes:
+    """Return the file as other programs that use Pillow can read it: a PNG without notes that they stumble over."""
+    from PIL import Image  # slow to import; not needed to start
+
+    if format_of(data) != "PNG":
+        return data
+    try:
+        Image.open(BytesIO(png_notes(data)), formats=("PNG",))
+    except Exception:  # a text or a profile that is too long, a wrong checksum ...
+        return png_pixels(data)
+    return data
 
 
 def glance(data: bytes) -> "Image.Image":
@@ -125,6 +144,25 @@ def _decoded(data: bytes, limit: int, side: int) -> "Image.Image":
     except Exception as error:  # the bytes decide what a decoder stumbles over: OSError, ValueError, MemoryError ...
         raise ImageUnreadable(_reason(error)) from error
     return image
+
+
+def _reduced(image: "Image.Image", side: int) -> "Image.Image":
+    """Return the image in RGBA at a whole fraction of its size; converted in bands, as it would be copied twice else.
+
+    The image itself if it is not much larger than `side`.
+    """
+    from PIL import Image  # slow to import; not needed to start
+
+    width, height = image.size
+    fraction = min(min(width, height) // side, math.isqrt(width * height // LARGE_PIXELS) + 1)
+    if fraction <= 1:
+        return image
+    small = Image.new("RGBA", (math.ceil(width / fraction), math.ceil(height / fraction)))
+    step = BAND_ROWS * fraction
+    for top in range(0, height, step):
+        band = image.crop((0, top, width, min(top + step, height))).convert("RGBA")
+        small.paste(band.reduce(fraction), (0, top // fraction))
+    return small
 
 
 def _within(header: ImageHeader, limit: int) -> ImageHeader:
@@ -185,6 +223,7 @@ __all__ = [
     "ImageTooLarge",
     "ImageUnreadable",
     "decode_image",
+    "for_others",
     "glance",
     "read_header",
     "read_size",

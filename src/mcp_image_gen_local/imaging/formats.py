@@ -65,16 +65,23 @@ def png_pixels(data: bytes) -> bytes:
     kept = bytearray(PNG_SIGNATURE)
     header_end = 0
     for kind, start, end in png_chunks(data):
-        if kind == b"eXIf" and header_end and _is_sound(data, start, end):
+        if kind == b"eXIf" and header_end and is_sound(data, start, end):
             kept[header_end:header_end] = data[start:end]
             header_end = 0  # one is enough
-        elif kind in PIXEL_CHUNKS and (kind != b"tRNS" or _is_sound(data, start, end)):
+        elif kind in PIXEL_CHUNKS and (kind != b"tRNS" or is_sound(data, start, end)):
             kept += memoryview(data)[start:end]
             header_end = header_end or (len(kept) if kind == b"IHDR" else 0)
     return bytes(kept)
 
 
-def _is_sound(data: bytes, start: int, end: int) -> bool:
+def png_notes(data: bytes) -> bytes:
+    """Return the PNG without its pixels."""
+    kept = (memoryview(data)[start:end] for kind, start, end in png_chunks(data) if kind != b"IDAT")
+    return PNG_SIGNATURE + b"".join(kept)
+
+
+def is_sound(data: bytes, start: int, end: int) -> bool:
+    """Return True for a chunk of a PNG whose checksum is right."""
     return zlib.crc32(memoryview(data)[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from mcp_image_gen_local.domain.errors import InvalidRequest
 from mcp_image_gen_local.domain.image import ImageRef, InputImage
 from mcp_image_gen_local.domain.text import MAX_NAME, clean
-from mcp_image_gen_local.imaging import FORMATS_IN_WORDS, ImageTooLarge, ImageUnreadable, glance, read_size
+from mcp_image_gen_local.imaging import FORMATS_IN_WORDS, ImageTooLarge, ImageUnreadable, for_others, glance, read_size
 from mcp_image_gen_local.storage.addresses import Elsewhere, FilePath, JobImage, NewestImage, read_address
 from mcp_image_gen_local.storage.files import is_below, open_regular, read_up_to
 
@@ -144,7 +144,7 @@ def _read_image(image: ImageRef) -> InputImage:
         raise InvalidRequest(
             f"The file {name} is no image that can be read: {error}.", hint=f"Give a {FORMATS_IN_WORDS}."
         ) from error
-    return InputImage(data=data, width=width, height=height)
+    return InputImage(data=for_others(data), width=width, height=height)
 
 
 def _read(path: Path) -> bytes:

@@ -1,7 +1,6 @@
 """Between the network's arrays and image files."""
 
 import io
-import math
 from typing import TYPE_CHECKING, Any
 
 from mcp_image_gen_local.domain.errors import InvalidRequest
@@ -9,11 +8,8 @@ from mcp_image_gen_local.imaging import FORMATS_IN_WORDS, ImageTooLarge, ImageUn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
     Array = NDArray[Any]
-
-LARGE_PIXELS = 4_000_000  #: about so many are left of a larger image before it is copied
 
 
 def to_png(array: "Array", width: int, height: int) -> bytes:
@@ -43,20 +39,11 @@ def from_file(data: bytes, side: int) -> "Array":
     import numpy as np
     from PIL import Image, ImageOps  # heavy; see above
 
-    image = _small(data, side).convert("RGBA")
+    try:
+        image = decode_image(data, side=2 * side).convert("RGBA")
+    except (ImageUnreadable, ImageTooLarge) as error:
+        raise InvalidRequest(f"init_image cannot be decoded: {error}.", hint=f"Give a {FORMATS_IN_WORDS}.") from error
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
     fitted = ImageOps.pad(page.convert("RGB"), (side, side), Image.Resampling.BOX, color="white")
     return np.asarray(fitted, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
-
-
-def _small(data: bytes, side: int) -> "Image.Image":
-    """Return the decoded image, a very large one at a whole fraction: what follows makes several copies of it."""
-    try:
-        image = decode_image(data, side=2 * side)
-    except (ImageUnreadable, ImageTooLarge) as error:
-        raise InvalidRequest(f"init_image cannot be decoded: {error}.", hint=f"Give a {FORMATS_IN_WORDS}.") from error
-    whole = min(min(image.size) // (2 * side), math.isqrt(image.width * image.height // LARGE_PIXELS) + 1)
-    if whole <= 1:
-        return image
-    return (image if image.mode in ("RGB", "L") else image.convert("RGBA")).reduce(whole)
