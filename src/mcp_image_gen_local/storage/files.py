@@ -36,17 +36,24 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         NotAFile: it is a folder, a FIFO, a socket or a device.
         OSError: it cannot be opened.
     """
+    descriptor = _open(path)
     try:
-        descriptor = os.open(path, FLAGS)
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotAFile(next((kind for is_kind, kind in KINDS if is_kind(mode)), "something else"))
+        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123  (a descriptor, not a path)
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, FLAGS)
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
             raise NotAFile("a socket") from error
         raise
-    with open(descriptor, "rb") as file:  # noqa: PTH123  (a descriptor, not a path)
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            raise NotAFile(next((kind for is_kind, kind in KINDS if is_kind(mode)), "something else"))
-        yield file
 
 
 def read_up_to(file: BinaryIO, limit: int) -> bytes | None:
