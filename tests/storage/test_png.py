@@ -76,8 +76,8 @@ def test_transparency_outlives_the_stripping():
 def test_every_chunk_has_a_right_checksum():
     """Every chunk of the result has a right checksum."""
     data = png.with_text(encoded(gradient(24, 16)), "note", "hello")
-    for kind, chunk in png.chunks(data):
-        assert int.from_bytes(chunk[-4:], "big") == zlib.crc32(chunk[4:-4]), kind
+    for kind, whole in png.chunks(data):
+        assert int.from_bytes(whole[-4:], "big") == zlib.crc32(whole[4:-4]), kind
     assert [kind for kind, _ in png.chunks(data)][:2] == [b"IHDR", b"iTXt"]
 
 

@@ -41,7 +41,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise NotAFile(next((kind for is_kind, kind in KINDS if is_kind(mode)), "something else"))
-        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123  (a descriptor, not a path)
+        with open(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
         os.close(descriptor)

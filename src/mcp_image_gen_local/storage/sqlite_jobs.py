@@ -135,7 +135,8 @@ def _insert(db: sqlite3.Connection, job: Job, image_count: int, owner: str) -> i
         job.filename_ms,
         (
             "SELECT max(filename_ms + image_count) FROM jobs "
-            "WHERE filename_ms < :end AND filename_ms + image_count > :start AND filename_ms > :far AND image_count < 1000"
+            "WHERE filename_ms < :end AND filename_ms + image_count > :start AND filename_ms > :far "
+            "AND image_count < 1000"
         ),
     )
     while True:
