@@ -6,11 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import anyio
 
 from mcp_image_gen_local.domain.engine import Engine
+from mcp_image_gen_local.domain.errors import PromptUnknown
 from mcp_image_gen_local.domain.image import ImageRef
 from mcp_image_gen_local.domain.job import Job
 from mcp_image_gen_local.domain.request import GenerationRequest, image_fields
@@ -26,6 +28,8 @@ from mcp_image_gen_local.storage.sqlite_jobs import SQLiteJobs
 logger = logging.getLogger(__name__)
 
 TIMINGS = Timings()
+FETCH_SECONDS = 5.0  #: for an image that lies finished at the engine, and that a request names, to be saved
+LAST_JOBS = 100  #: among which the newest image is looked for
 CANCEL_SECONDS = 15.0  #: bound on cancelling a job whose call was cancelled
 
 
@@ -64,7 +68,25 @@ class App:
     @cached_property
     def inputs(self) -> InputImages:
         """The image files that an agent may name."""
-        return InputImages((self.settings.output_dir, *self.settings.input_dirs))
+        folders = (self.settings.output_dir, *self.settings.input_dirs)
+        return InputImages(folders, find_image=self._find_image, find_last=self._find_last)
+
+    async def _find_image(self, job_id: str, index: int) -> Path | None:
+        """Return the file of a job's image; None if nothing knows the job, or it has no such image on disk.
+
+        Raises:
+            EngineUnreachable: only the engine can say what the job is, and does not answer.
+        """
+        try:
+            job = [job async for job in self.runner.watch(job_id, seconds=FETCH_SECONDS)][-1]
+        except PromptUnknown:
+            return None
+        return next((image.path for image in job.images if image.index == index), None)
+
+    async def _find_last(self) -> Path | None:
+        """Return the file of the newest job's last image that is still there; None if there is none."""
+        paths = [image.path for job in await self.jobs.recent(LAST_JOBS) for image in reversed(job.images)]
+        return await asyncio.to_thread(lambda: next(filter(Path.is_file, paths), None))
 
     @cached_property
     def jobs(self) -> SQLiteJobs:

@@ -20,8 +20,8 @@ async def painter(connect: Callable[..., Any], request: pytest.FixtureRequest) -
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (huge_png(), "14000x14000 pixels are 196 megapixels; at most 179 are decoded. Scale it down."),
-        (bare_png(14_000), "14000x14000 pixels are 196 megapixels; at most 179 are decoded. Scale it down."),
+        (huge_png(), "14000x14000 pixels are 196 megapixels; at most 50 are decoded. Scale it down."),
+        (bare_png(14_000), "14000x14000 pixels are 196 megapixels; at most 50 are decoded. Scale it down."),
         (bare_png(64), "is no image that can be read"),
         (b"\x89PNG\r\n\x1a\n", "is no image that can be read"),
         (b"", "is no image that can be read"),
@@ -46,6 +46,6 @@ async def test_a_generated_image_is_saved(caller: Caller, comfyui: ComfyUIServer
     assert Path(answer.facts["path"]).stat().st_size > len(huge_png())
     assert answer.images == []
     assert (
-        f"The image is not shown here: {SIDE}x{SIDE} pixels are 196 megapixels; at most 179 are decoded. Open the file "
+        f"The image is not shown here: {SIDE}x{SIDE} pixels are 196 megapixels; at most 50 are decoded. Open the file "
         "to see it." in answer.story
     )

@@ -1,7 +1,12 @@
 """Images and jobs as resources."""
 
 import base64
+import contextlib
 import json
+import os
+import sqlite3
+import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_image_gen_local.domain.errors import ImageGone
 from mcp_image_gen_local.domain.job import JobStatus
 from mcp_image_gen_local.server import resources
+from mcp_image_gen_local.storage.sqlite_jobs import FILE
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.docs.documents import REFERENCE, sections
@@ -223,6 +229,54 @@ async def test_nonsense_never_reaches_comfyui(caller: Caller, comfyui: ComfyUISe
 async def test_an_error_leaves_no_traceback_in_the_log(caller: Caller, caplog: pytest.LogCaptureFixture):
     await error_of(caller, f"job://{NOBODYS}")
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("planted", [b"root:x:0:0", b"", b"%!PS-Adobe", b"<svg/>"])
+async def test_a_file_that_is_no_image_is_not_served(connect, tmp_path: Path, planted: bytes):
+    """Whatever the journal names."""
+    caller = await connect()
+    facts = (await caller.generate()).facts
+    (tmp_path / "secret").write_bytes(planted)
+    plant(tmp_path, facts["path"], tmp_path / "secret")
+    error = await error_of(await successor(connect), f"image://{facts['prompt_id']}/0")
+    assert error.startswith(f"The image {tmp_path / 'secret'} cannot be read (it")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+async def test_a_pipe_is_not_read(caller: Caller, tmp_path: Path):
+    facts = (await caller.generate()).facts
+    job = await caller.app.runner.find(facts["prompt_id"])
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageGone, match="it is a pipe, not a file"):
+        resources.read_file(replace(job.images[0], path=tmp_path / "pipe"))
+
+
+async def test_the_type_is_that_of_the_bytes(connect, tmp_path: Path):
+    """The journal may tell another."""
+    facts = (await (await connect()).generate()).facts
+    plant(tmp_path, "image/png", "text/html")
+    assert (await read(await successor(connect), f"image://{facts['prompt_id']}/0")).mime_type == "image/png"
+
+
+def plant(tmp_path: Path, old: object, new: object) -> None:
+    """Replace a text in what the journal says of images, as another program could."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE)) as hand:
+        texts = [json.dumps(str(text))[1:-1] for text in (old, new)]
+        hand.execute("UPDATE jobs SET images = replace(images, ?, ?)", texts)
+        hand.commit()
+
+
+@pytest.mark.parametrize("dress", ["%20{}%20", "%22{}%22", "'{}'", "%60{}%60", "{}%0A"])
+async def test_blanks_and_quotes_around_an_id_are_nothing(caller: Caller, dress: str):
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    assert (await read_json(caller, f"job://{dress.format(prompt_id)}"))["prompt_id"] == prompt_id
+    image = await read(caller, f"image://{dress.format(prompt_id)}/{dress.format(0)}")
+    assert image.mime_type == "image/png"
+
+
+async def test_a_long_number_comes_back_cut(caller: Caller):
+    prompt_id = (await caller.generate()).facts["prompt_id"]
+    assert len(await error_of(caller, f"image://{prompt_id}/{'9' * 9999}")) < 200
 
 
 # -- job://{prompt_id} --------------------------------------------------------------------------------------------

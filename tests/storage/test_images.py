@@ -16,6 +16,7 @@ from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritabl
 from mcp_image_gen_local.domain.image import EngineImage
 from mcp_image_gen_local.storage import images
 from mcp_image_gen_local.storage.images import ImageStore
+from mcp_image_gen_local.storage.retention import IMAGE
 from tests.storage.images import encoded, from_engine, gradient, photo
 
 NAME = re.compile(r"\d{8}-\d{6}-\d{3}_(random|\d+)\.(png|jpg|webp|gif)")
@@ -43,6 +44,65 @@ def test_names_are_legal_on_windows(store: ImageStore):
     name = store.save(replace(from_engine(gradient(8, 8)), seed=None), provenance={}).path.name
     assert name.endswith("_random.png")
     assert not set('<>:"/\\|?*') & set(name)
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [-1, 2**64, True, 1.5, "7", "..\\..\\pwned", "/../../pwned", "x:y", "a\n\x1b\u202e", "x" * 300, "\0", {"a": 1}, []],
+)
+def test_a_seed_that_is_none_is_not_in_the_name(store: ImageStore, seed: Any):
+    """An engine may say anything. Housekeeping must find the file, and its name be legal everywhere."""
+    saved = store.save(replace(from_engine(gradient(8, 8)), seed=seed), provenance={})
+    assert saved.path.name.endswith("_random.png")
+    assert IMAGE.fullmatch(saved.path.name)
+    assert saved.seed is None
+    assert listing(store) == [saved.path.name]
+
+
+@pytest.mark.parametrize("filename_ms", [-1, 10**14, 2**63])
+def test_a_time_that_is_none_is_now(store: ImageStore, filename_ms: int):
+    saved = store.save(from_engine(gradient(8, 8)), provenance={}, filename_ms=filename_ms)
+    assert IMAGE.fullmatch(saved.path.name)
+    assert saved.path.name > "2020"
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("TIFF", "tif"), ("BMP", "bmp"), ("AVIF", "avif"), ("MPO", "jpg")])
+def test_every_ending_is_one_that_housekeeping_finds(store: ImageStore, kind: str, ending: str):
+    saved = store.save(from_engine(gradient(32, 16), kind), provenance={})
+    assert saved.path.suffix == f".{ending}"
+    assert IMAGE.fullmatch(saved.path.name)
+    assert (saved.width, saved.height) == (32, 16)
+    assert store.describe().images == 1
+
+
+def test_a_png_with_a_tail_gets_its_metadata(store: ImageStore):
+    saved = store.save(from_engine(encoded(gradient(8, 8)) + b"a tail" * 50), provenance={"seed": 1})
+    with Image.open(saved.path) as image:
+        assert json.loads(image.text["mcp-image-gen"]) == {"seed": 1}
+    assert saved.path.read_bytes().endswith(b"a tail")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+@pytest.mark.parametrize("by_saving", [True, False])
+def test_a_new_folder_is_the_users_alone(store: ImageStore, by_saving: bool):
+    """Images hold their prompts. The files are as the user's other files, so that programs of theirs take them."""
+    before = os.umask(0o022)
+    try:
+        if by_saving:
+            saved = store.save(from_engine(gradient(8, 8)), provenance={})
+            assert saved.path.stat().st_mode & 0o777 == 0o644
+        store.check()
+    finally:
+        os.umask(before)
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_a_folder_that_exists_keeps_its_rights(store: ImageStore):
+    store.folder.mkdir(parents=True)
+    store.folder.chmod(0o755)
+    store.save(from_engine(gradient(8, 8)), provenance={})
+    assert store.folder.stat().st_mode & 0o777 == 0o755
 
 
 def test_names_sort_in_the_order_of_saving(store: ImageStore):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from mcp_image_gen_local.storage import png
+from tests.huge_images import chunk
 from tests.storage.images import encoded, gradient
 
 MODES = ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"]
@@ -75,8 +76,8 @@ def test_transparency_outlives_the_stripping():
 def test_every_chunk_has_a_right_checksum():
     """Every chunk of the result has a right checksum."""
     data = png.with_text(encoded(gradient(24, 16)), "note", "hello")
-    for kind, chunk in png.chunks(data):
-        assert int.from_bytes(chunk[-4:], "big") == zlib.crc32(chunk[4:-4]), kind
+    for kind, whole in png.chunks(data):
+        assert int.from_bytes(whole[-4:], "big") == zlib.crc32(whole[4:-4]), kind
     assert [kind for kind, _ in png.chunks(data)][:2] == [b"IHDR", b"iTXt"]
 
 
@@ -86,3 +87,44 @@ def test_only_a_whole_png_counts_as_one():
     assert not png.is_png(data[:-1])
     assert not png.is_png(b"")
     assert not png.is_png(encoded(gradient(24, 16), "JPEG"))
+
+
+def test_a_tail_does_not_make_a_png_less_whole():
+    """It stays when a text is added and goes when texts are stripped."""
+    plain = encoded(gradient(24, 16))
+    tailed = plain + b"PK\x03\x04 and more"
+    assert png.is_png(tailed)
+    told = png.with_text(tailed, "note", "hello")
+    assert opened(told).text == {"note": "hello"}
+    assert told.endswith(b" and more")
+    assert png.without_texts(told) == plain
+
+
+def test_a_length_that_lies_makes_no_whole_png():
+    data = bytearray(encoded(gradient(24, 16)))
+    at = data.index(b"IDAT")
+    for length in (0, 2**31 - 1, 2**32 - 1):
+        data[at - 4 : at] = length.to_bytes(4, "big")
+        assert not png.is_png(bytes(data))
+
+
+def test_a_chunk_that_names_the_end_is_not_the_end():
+    """Bytes that read as an end may lie within another chunk."""
+    text = png.with_text(encoded(gradient(24, 16)), "note", "IEND")
+    assert png.is_png(text)
+    assert not png.is_png(text[: text.index(b"IEND") + 8])
+
+
+@pytest.mark.parametrize(
+    ("profile", "is_kept"),
+    [
+        (zlib.compress(b"x" * 3000), True),
+        (zlib.compress(bytes(2**20)), True),
+        (zlib.compress(bytes(2**20 + 1)), False),
+        (b"not packed", False),
+    ],
+)
+def test_a_profile_that_others_refuse_is_stripped(profile: bytes, is_kept: bool):
+    plain = encoded(gradient(24, 16))
+    data = plain[:33] + chunk(b"iCCP", b"icc\0\0" + profile) + plain[33:]
+    assert (b"iCCP" in png.without_texts(data)) is is_kept

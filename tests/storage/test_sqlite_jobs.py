@@ -16,6 +16,7 @@ import pytest
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.storage import sqlite_jobs as module
 from mcp_image_gen_local.storage.job_store import Beat, Standing
+from mcp_image_gen_local.storage.sqlite_file import APPLICATION_ID
 from mcp_image_gen_local.storage.sqlite_jobs import FILE, STEPS, SQLiteJobs
 from tests.storage.jobs import PROGRESS, image, job
 
@@ -255,6 +256,69 @@ async def test_a_newer_file_is_left_alone(store: SQLiteJobs):
     assert store.path.read_bytes() == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+async def test_an_open_file_is_closed_to_others(make: Make):
+    """One that lies there with other rights too."""
+    first, written = make(), job()
+    await add(first, written)
+    await first.aclose()
+    first.path.chmod(0o666)
+    assert await make().get(written.job_id)
+    assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
+
+
+async def test_a_new_file_is_marked_as_ours(store: SQLiteJobs):
+    await add(store, job())
+    assert by_hand(store.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+
+
+async def test_an_old_file_is_marked_as_ours(make: Make, old: Path):
+    assert len(await listed(make())) == 4
+    assert by_hand(old, "PRAGMA application_id") == [(APPLICATION_ID,)]
+
+
+async def test_a_file_up_to_date_is_marked_as_ours(make: Make):
+    first, written = make(), job()
+    await add(first, written)
+    await first.aclose()
+    by_hand(first.path, "PRAGMA application_id = 0")
+    assert await make().get(written.job_id)
+    assert by_hand(first.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+
+
+@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE bookmarks (url)",),
+        ("CREATE TABLE jobs (x)",),
+        ("CREATE TABLE bookmarks (url)", "PRAGMA user_version = 3"),
+        ("CREATE TABLE jobs (x)", "CREATE TABLE more (y)", "PRAGMA user_version = 3"),
+        ("PRAGMA application_id = 5",),
+        ("PRAGMA application_id = 5", f"PRAGMA user_version = {len(STEPS)}", *STEPS[:1]),
+    ],
+)
+async def test_another_programs_file_is_left_alone(make: Make, statements: tuple[str, ...], wal: bool):
+    """Neither its bytes, nor its rights, nor files beside it change; a link to it is no other case."""
+    store = make()
+    store.path.parent.mkdir()
+    theirs = store.path.with_name("theirs.db")
+    by_hand(theirs, *(["PRAGMA journal_mode = WAL"] if wal else []), *statements)
+    theirs.chmod(0o640)
+    store.path.symlink_to(theirs)
+    before = theirs.read_bytes(), theirs.stat().st_mode
+    await unusable(store, "another program wrote it; move it away, or set IMAGE_GEN_STATE_DIR to another folder")
+    assert (theirs.read_bytes(), theirs.stat().st_mode) == before
+    assert {file.name for file in theirs.parent.iterdir()} == {theirs.name, store.path.name}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names in folders")
+async def test_a_pipe_in_its_place(store: SQLiteJobs):
+    store.path.parent.mkdir()
+    os.mkfifo(store.path)
+    await unusable(store, "it is not a file")
+
+
 # -- a file that is harmed ----------------------------------------------------------------------------
 
 
@@ -408,6 +472,24 @@ async def test_a_folder_that_is_read_only(store: SQLiteJobs):
         "ticket = '[]'",
         "progress = '{}'",
         "notes = '5'",
+        "engine = x'ff'",
+        "url = x'ff'",
+        "cancel_error = x'ff'",
+        "created = 'now'",
+        "seconds = 'long'",
+        "seconds = 9e999",
+        "lease_until = 'x'",
+        "lease_until = 9e999",
+        "filename_ms = 'x'",
+        "filename_ms = 1.5",
+        "preview = 'x'",
+        "request = '[1, 2]'",
+        'plan = \'{"model": 5, "seed": 1, "notes": []}\'',
+        'plan = \'{"model": "m", "seed": "../x", "notes": []}\'',
+        "images = '[5]'",
+        "images = '[{\"path\": 5}]'",
+        'images = \'[{"path": "../../etc/passwd", "seed": 1, "width": 1, "height": 1, "size_bytes": 1, '
+        '"mime_type": "image/png"}]\'',
     ],
 )
 async def test_an_unreadable_row_is_passed_over(store: SQLiteJobs, odd: str, caplog):
@@ -419,3 +501,33 @@ async def test_an_unreadable_row_is_passed_over(store: SQLiteJobs, odd: str, cap
     assert await listed(store) == [good.job_id]
     assert f"job {bad.job_id} in the database cannot be read" in caplog.text
     assert store.problem == ""
+
+
+@pytest.mark.parametrize(
+    "odd", ["job_id = x'ff00'", "job_id = CAST(x'ff41' AS TEXT)", "notes = CAST(x'22ff22' AS TEXT)"]
+)
+async def test_bytes_that_are_no_text_cost_one_row(store: SQLiteJobs, odd: str):
+    bad, good = job(), job()
+    await add(store, good)
+    await add(store, bad)
+    by_hand(store.path, f"UPDATE jobs SET {odd} WHERE job_id = '{bad.job_id}'")
+    assert good.job_id in await listed(store)
+    assert all(isinstance(each.job_id, str) for each in await store.recent(10))
+    assert store.problem == ""
+
+
+async def test_unreadable_rows_do_not_hide_the_others(store: SQLiteJobs):
+    good, bad = [job() for _ in range(3)], [job() for _ in range(30)]
+    for each in (*good, *bad):
+        await add(store, each)
+    by_hand(store.path, *(f"UPDATE jobs SET plan = 'x' WHERE job_id = '{each.job_id}'" for each in bad))
+    assert [each.job_id for each in await store.recent(2)] == [good[2].job_id, good[1].job_id]
+
+
+@pytest.mark.parametrize("count", ["9223372036854775807", "'x'", "9e300"])
+async def test_an_odd_count_of_images_costs_no_name(make: Make, count: str):
+    store = make(clock=lambda: 1_700_000_000.0)
+    bad = job()
+    await add(store, bad)
+    by_hand(store.path, f"UPDATE jobs SET image_count = {count}")
+    assert 1_700_000_000_000 <= (await add(store, job())).filename_ms < 1_700_000_000_100

@@ -21,7 +21,7 @@ class ImageRef:
 class InputImage:
     """An image that a request names, read: it can be decoded."""
 
-    data: bytes = field(repr=False)  #: the whole file
+    data: bytes = field(repr=False)  #: the whole file; a PNG perhaps without its texts
     width: int  #: pixels, turned as its EXIF says
     height: int  #: pixels, likewise
 

@@ -15,8 +15,12 @@ from mcp_image_gen_local.app import App
 from mcp_image_gen_local.domain.errors import ImageGenError, ImageGone, InvalidRequest, JournalUnusable
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job
+from mcp_image_gen_local.domain.text import MAX_NAME, clean
+from mcp_image_gen_local.imaging import ImageUnreadable, read_header
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.errors import tool_error
+from mcp_image_gen_local.storage.addresses import unwrapped
+from mcp_image_gen_local.storage.files import open_regular
 
 JSON = "application/json"
 RECENT_JOBS = 20
@@ -35,9 +39,9 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
     )
     async def image(prompt_id: str, index: str) -> ResourceResult:
         with resource_errors():
-            saved = _image(await _finished(app, prompt_id), index)
-            data = await asyncio.to_thread(read_file, saved)
-        return ResourceResult([ResourceContent(data, mime_type=saved.mime_type)])
+            saved = _image(await _finished(app, unwrapped(prompt_id)), unwrapped(index))
+            data, mime_type = await asyncio.to_thread(read_file, saved)
+        return ResourceResult([ResourceContent(data, mime_type=mime_type)])
 
     @server.resource(
         "job://{prompt_id}",
@@ -48,7 +52,7 @@ def register_resources(server: FastMCP[Any], app: App) -> None:
     )
     async def job(prompt_id: str) -> str:
         with resource_errors():
-            return _json(answers.full_payload(await app.runner.find(prompt_id)))
+            return _json(answers.full_payload(await app.runner.find(unwrapped(prompt_id))))
 
     @server.resource(
         "jobs://recent",
@@ -104,23 +108,29 @@ def _image(job: Job, index: str) -> SavedImage:
     """
     images = {str(image.index): image for image in job.images}
     if index not in images:
-        raise InvalidRequest(f"The job {job.job_id} has no image {index[:20]!r}.", hint=f"It has: {', '.join(images)}.")
+        raise InvalidRequest(
+            f"The job {job.job_id} has no image '{clean(index, 20)}'.", hint=f"It has: {', '.join(images)}."
+        )
     return images[index]
 
 
-def read_file(image: SavedImage) -> bytes:
-    """Return the file.
+def read_file(image: SavedImage) -> tuple[bytes, str]:
+    """Return the file and its MIME type.
 
     Raises:
-        ImageGone: it is not there, or may not be read.
+        ImageGone: it is not there, may not be read, or is no image: the journal may name any file.
     """
     try:
-        return image.path.read_bytes()
-    except OSError as error:
+        with open_regular(image.path) as file:
+            data = file.read()
+        kind = read_header(data, also_stored=True).format
+    except (OSError, ImageUnreadable) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ImageGone(
-            f"The image {image.path} cannot be read ({error.strerror or error}).",
+            f"The image {clean(image.path, MAX_NAME)} cannot be read ({reason}).",
             hint="Call get_generation_status to have it fetched again, if the engine still has it.",
         ) from error
+    return data, f"image/{kind.lower()}"
 
 
 def _json(value: object) -> str:

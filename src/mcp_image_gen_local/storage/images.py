@@ -14,10 +14,17 @@ from typing import Any, cast
 
 from mcp_image_gen_local.domain.errors import GenerationFailed, OutputNotWritable
 from mcp_image_gen_local.domain.image import EngineImage, SavedImage
-from mcp_image_gen_local.imaging import ImageHeader, ImageTooLarge, ImageUnreadable, decode_image, read_header
+from mcp_image_gen_local.imaging import READ, ImageHeader, ImageTooLarge, ImageUnreadable, glance, read_header
 from mcp_image_gen_local.storage import png
 
-EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
+#: format -> ending of its files, all of which housekeeping finds. The last three are saved as they come and not shown.
+EXTENSIONS = {
+    "png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif",
+    "tiff": "tif", "bmp": "bmp", "avif": "avif",
+}  # fmt: skip
+FOLDER_MODE = 0o700  #: of a folder that is made here: images hold their prompts
+MAX_SEED = 2**64 - 1
+LATEST_MS = 10**14  #: milliseconds since 1970, the year 5138; what names a file is below
 METADATA_KEYWORD = "mcp-image-gen"
 PART = ".part"  #: ending of a file that is being written
 #: An image of one colour compresses below this many bytes per pixel; anything larger need not be looked at.
@@ -55,7 +62,7 @@ class ImageStore:
             OutputNotWritable: it cannot be made or written to.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         except OSError as error:
             raise self._not_writable(error) from error
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -71,7 +78,7 @@ class ImageStore:
             OutputNotWritable: the disk is full or the folder cannot be written to; the engine still has the image.
             GenerationFailed: the engine handed over something that is no image.
         """
-        data = image.data
+        data, seed = image.data, _seed_of(image)
         header, uniform = _inspect(image)
         kind = header.format.lower()
         if png.is_png(data):
@@ -80,13 +87,13 @@ class ImageStore:
             path = self._write(
                 data,
                 filename_ms,
-                f"{'random' if image.seed is None else image.seed}.{EXTENSIONS.get(kind, kind)}",
+                f"{'random' if seed is None else seed}.{EXTENSIONS[kind]}",
             )
         except OSError as error:
             raise self._not_writable(error, image.source) from error
         return SavedImage(
             path=path,
-            seed=image.seed,
+            seed=seed,
             width=header.width,
             height=header.height,
             size_bytes=len(data),
@@ -120,18 +127,19 @@ class ImageStore:
 
     def _write(self, data: bytes, filename_ms: int | None, ending: str) -> Path:
         """Write to `{timestamp}_{ending}` as a whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         part = self.folder / f".{uuid.uuid4().hex}{PART}"
         try:
             # No fsync: it takes longer than all the rest, and only a power cut within seconds would tell;
             # the engine has its own copy even then.
             part.write_bytes(data)
-            return self._publish(part, data, filename_ms or time.time_ns() // 1_000_000, ending)
+            return self._publish(part, data, filename_ms or 0, ending)
         finally:
             part.unlink(missing_ok=True)
 
     def _publish(self, part: Path, data: bytes, filename_ms: int, ending: str) -> Path:
         """Give the whole file its name, the next free one from `filename_ms` on; never over another image."""
+        filename_ms = filename_ms if 0 < filename_ms < LATEST_MS else time.time_ns() // 1_000_000
         while True:
             moment = datetime.fromtimestamp(filename_ms / 1000).astimezone()
             path = self.folder / f"{moment:%Y%m%d-%H%M%S}-{filename_ms % 1000:03d}_{ending}"
@@ -169,26 +177,32 @@ def _name_file(part: Path, path: Path) -> None:
         part.rename(path)
 
 
+def _seed_of(image: EngineImage) -> int | None:
+    """Return the seed; None where the engine, which may say anything, told something that is none."""
+    seed: object = image.seed
+    return seed if type(seed) is int and 0 <= seed <= MAX_SEED else None
+
+
 def _inspect(image: EngineImage) -> tuple[ImageHeader, bool]:
     """Return what the header tells, and whether all pixels are equal."""
     try:
-        header = read_header(image.data)
+        header = read_header(image.data, also_stored=True)
         if header.format == "PNG" and not png.is_png(image.data):
             raise ImageUnreadable("a PNG without its end")
         return header, _is_uniform(image.data, header)
     except ImageUnreadable as error:
         raise GenerationFailed(
-            f"The engine handed over a file that is no whole image ({len(image.data)} bytes).",
+            f"The engine handed over a file that is no whole image ({len(image.data)} bytes): {error}.",
             hint=f"It lies at {image.source}",
         ) from error
 
 
 def _is_uniform(data: bytes, header: ImageHeader) -> bool:
-    """Tell whether all pixels are equal; an image that is too large to be decoded counts as one that is not."""
-    if len(data) >= header.width * header.height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES:
+    """Tell whether all pixels are equal; an image that is not decoded for that counts as one that is not."""
+    if header.format not in READ or len(data) >= header.width * header.height * UNIFORM_BYTES_PER_PIXEL + NOTES_BYTES:
         return False
     try:
-        extrema = decode_image(data).convert("RGB").getextrema()
+        extrema = glance(data).convert("RGB").getextrema()
     except ImageTooLarge:
         return False
     return all(low == high for low, high in cast("tuple[tuple[int, int], ...]", extrema))

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,25 @@ from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan, Progress, Ticket
 
 LATEST = 1e11  #: seconds since 1970, the year 5138
+TOO_LARGE = 2**64  #: for any number of a job
+#: The types of what is worked with; a number may be written as int or float where float is asked for.
+ROW: Mapping[str, type] = {
+    **dict.fromkeys(("job_id", "engine", "url", "status", "cancel_error"), str),
+    **dict.fromkeys(("created", "lease_until", "seconds"), float),
+    "filename_ms": int,
+    "preview": bytes,
+}
+IMAGE: Mapping[str, type] = {
+    **dict.fromkeys(("path", "mime_type"), str),
+    **dict.fromkeys(("seed", "width", "height", "size_bytes", "index"), int),
+    "uniform": bool,
+}
+PLAN: Mapping[str, type] = {
+    "model": str,
+    **dict.fromkeys(("seed", "width", "height", "steps", "batch_size"), int),
+    "extra": dict,
+}
+OPTIONAL = frozenset({"seconds", "preview", "seed", "width", "height", "steps"})  #: None is a value of these too
 INSERT = """
     INSERT INTO jobs (job_id, engine, url, status, request, plan, ticket, images, notes, error, created, seconds,
                       cancel_error, owner, lease_until, cancel_requested, filename_ms, image_count)
@@ -74,10 +93,11 @@ def job_of(row: Mapping[str, Any]) -> Job:
     Raises:
         Exception: of whatever kind, when the row is not as `row_of` writes it.
     """
+    _check_types(row, ROW)
     seconds = row["seconds"]
     age = max(0.0, time.time() - row["created"]) if seconds is None else seconds  # the clock may have been set back
     now = time.monotonic()
-    status, images = JobStatus(row["status"]), json.loads(row["images"])
+    status, images = JobStatus(row["status"]), [_image(facts) for facts in json.loads(row["images"])]
     if not 0 <= row["created"] < LATEST or (status is JobStatus.DONE and not images):
         message = f"created {row['created']}, {status}, {len(images)} images"
         raise ValueError(message)
@@ -90,8 +110,8 @@ def job_of(row: Mapping[str, Any]) -> Job:
         progress=_progress(row) if row["progress"] else None,
         plan=_plan(json.loads(row["plan"])) if row["plan"] else None,
         ticket=Ticket(**json.loads(row["ticket"])) if row["ticket"] else None,
-        images=tuple(SavedImage(**{**image, "path": Path(image["path"])}) for image in images),
-        notes=tuple(json.loads(row["notes"])),
+        images=tuple(images),
+        notes=tuple(map(str, json.loads(row["notes"]))),
         error=error_from_dict(json.loads(row["error"])) if row["error"] else None,
         cancel_requested=bool(row["cancel_requested"]),
         cancel_error=row["cancel_error"],
@@ -101,6 +121,31 @@ def job_of(row: Mapping[str, Any]) -> Job:
         started=now - age,
         ended=None if seconds is None else now,
     )
+
+
+def _check_types(facts: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Raise TypeError or ValueError for a value that the file, or somebody who wrote into it, has of another type."""
+    for name, kind in kinds.items():
+        value = facts[name]
+        if value is None and name in OPTIONAL:
+            continue
+        fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            message = f"{name} is a {type(value).__name__}"
+            raise TypeError(message)
+        if isinstance(value, int | float) and not -TOO_LARGE < value < TOO_LARGE:  # NaN neither
+            message = f"{name} is {value}"
+            raise ValueError(message)
+
+
+def _image(facts: dict[str, Any]) -> SavedImage:
+    image = SavedImage(**facts)
+    _check_types(vars(image), IMAGE)
+    path = Path(image.path)
+    if not path.root:
+        message = "an image's path is relative"
+        raise ValueError(message)
+    return replace(image, path=path)
 
 
 def _progress(row: Mapping[str, Any]) -> Progress:
@@ -118,7 +163,9 @@ def _plan(facts: dict[str, Any]) -> Plan:
         values.pop("seed", None)
         sizes = {name: values.pop(name, None) for name in ("width", "height", "steps")}
         facts = {**facts, **sizes, "batch_size": values.pop("batch_size", 1), "extra": values}
-    return Plan(**{**facts, "notes": tuple(facts["notes"])})
+    plan = Plan(**{**facts, "notes": tuple(map(str, facts["notes"]))})
+    _check_types(vars(plan), PLAN)
+    return plan
 
 
 def _json(value: object) -> str:

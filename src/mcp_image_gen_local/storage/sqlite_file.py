@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
 
 LOCK_SECONDS = 1.0  #: how long another process may hold the file before a write is given up
+APPLICATION_ID = (
+    0x4D494731  #: "MIG1" in the file's header, so that it is not taken for another program's, nor that for it
+)
 REST_SECONDS = 10.0  #: after a failure nothing is tried for so long, so that a locked file does not slow every job
 
 
@@ -38,15 +42,17 @@ class SQLiteFile:
         path: Path,
         steps: Sequence[str],
         *,
+        tables: frozenset[str],
         clock: Callable[[], float] = time.time,
         lock_seconds: float = LOCK_SECONDS,
         rest_seconds: float = REST_SECONDS,
     ) -> None:
-        """Prepare to open `path`; `steps` are the statements that bring an empty file up to date, in order."""
+        """Prepare to open `path`; `steps` bring an empty file up to date, in order; then it has these `tables`."""
         self.path = path
         self.problem = ""
         self.clock = clock
         self._steps = steps
+        self._tables = tables
         self._lock_seconds = lock_seconds
         self._rest_seconds = rest_seconds
         self._news = ""
@@ -127,10 +133,11 @@ class SQLiteFile:
             return self._connection
         self._close()  # the file was deleted or replaced
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds prompts
+        self._prepare()
         self._connection = connection = sqlite3.connect(self.path, timeout=self._lock_seconds, isolation_level=None)
         self._inode = _inode_of(self.path)
         connection.row_factory = sqlite3.Row
+        connection.text_factory = _text  # one text that is no UTF-8 must not cost the other rows
         if _version_of(connection) > len(self._steps):
             message = "a newer version of mcp-image-gen wrote it; update this one"
             raise _Unusable(message)
@@ -138,6 +145,27 @@ class SQLiteFile:
         connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last rows, never the file
         _upgrade(connection, self._steps)
         return connection
+
+    def _prepare(self) -> None:
+        """Make the file if need be, and let nobody but its owner read it: it holds prompts.
+
+        Raises:
+            _Unusable: another program's file has the name; it is not touched.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                message = "it is not a file"
+                raise _Unusable(message)
+            if facts.st_size and _is_foreign(self.path, self._tables):
+                message = "another program wrote it; move it away, or set IMAGE_GEN_STATE_DIR to another folder"
+                raise _Unusable(message)
+            if hasattr(os, "fchmod"):
+                with contextlib.suppress(PermissionError):  # the file of another user who lets us write
+                    os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -171,19 +199,45 @@ def _use_wal(connection: sqlite3.Connection, seconds: float) -> None:
             return
 
 
+def _is_foreign(path: Path, tables: frozenset[str]) -> bool:
+    """Return True for a database of another program; False for ours, for an empty one and for what is none.
+
+    The file is read as it lies there, without its journal: to open another program's as usual would change it.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            if application := _application_of(connection):
+                return application != APPLICATION_ID
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            others = {name for (name,) in found if not str(name).startswith("sqlite_")}
+            return not others <= tables or (bool(others) and _version_of(connection) == 0)
+    except sqlite3.Error:  # it is being written, or damaged: what follows finds out
+        return False
+
+
 def _upgrade(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
     """Bring a new or older file up to date; its user_version counts the steps."""
-    if _version_of(connection) == len(steps):
+    if _version_of(connection) == len(steps) and _application_of(connection) == APPLICATION_ID:
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         for step in steps[_version_of(connection) :]:  # another process may have been quicker
             connection.execute(step)
         connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _application_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 def _version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.text import clean
 from mcp_image_gen_local.storage import job_rows as rows
 from mcp_image_gen_local.storage.job_store import FAR_SECONDS, RESTORED_SECONDS, Beat, Standing, is_live
 from mcp_image_gen_local.storage.sqlite_file import SQLiteFile
@@ -59,7 +60,7 @@ class SQLiteJobs(SQLiteFile):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         """Prepare to open the file in this folder; `options` are those of `SQLiteFile`."""
-        super().__init__(folder / FILE, STEPS, **options)
+        super().__init__(folder / FILE, STEPS, tables=frozenset({"jobs"}), **options)
 
     async def create(self, job: Job, *, image_count: int, owner: str, seconds: float) -> Job | None:
         """Store a new job, leased to `owner`; None if another process has stored it first."""
@@ -116,8 +117,8 @@ class SQLiteJobs(SQLiteFile):
     async def recent(self, limit: int, statuses: Collection[JobStatus] = ()) -> list[Job]:
         """Return the newest jobs, the newest first; only those of the given statuses, if any are given."""
         wanted = tuple(statuses or JobStatus)
-        where = f"WHERE status IN ({', '.join('?' * len(wanted))}) ORDER BY number DESC LIMIT ?"
-        return await self.run(lambda db: _select(db, where, (*wanted, limit)), writes=False) or []
+        where = f"WHERE status IN ({', '.join('?' * len(wanted))}) ORDER BY number DESC"
+        return await self.run(lambda db: _select(db, where, wanted, limit), writes=False) or []
 
     async def forget(self, job_ids: Collection[str]) -> None:
         """Delete the jobs."""
@@ -134,7 +135,8 @@ def _insert(db: sqlite3.Connection, job: Job, image_count: int, owner: str) -> i
         job.filename_ms,
         (
             "SELECT max(filename_ms + image_count) FROM jobs "
-            "WHERE filename_ms < :end AND filename_ms + image_count > :start AND filename_ms > :far"
+            "WHERE filename_ms < :end AND filename_ms + image_count > :start AND filename_ms > :far "
+            "AND image_count < 1000"
         ),
     )
     while True:
@@ -200,11 +202,13 @@ def _watch(db: sqlite3.Connection, job_id: str, until: float) -> Job | None:
     return found[0] if found else None
 
 
-def _select(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Job]:
-    found = []
-    for row in db.execute(f"SELECT * FROM jobs {where}", values):
+def _select(db: sqlite3.Connection, where: str, values: Sequence[object], limit: int | None = None) -> list[Job]:
+    """Return the jobs of the rows, at most `limit`; a row that cannot be read is left out and costs no other one."""
+    found: list[Job] = []
+    rows_found = db.execute(f"SELECT * FROM jobs {where}", values)
+    while len(found) != limit and (row := rows_found.fetchone()):
         try:
             found.append(rows.job_of(row))
         except Exception as error:  # another program may have edited the file
-            logger.warning("job %s in the database cannot be read: %r", row["job_id"], error)
+            logger.warning("job %s in the database cannot be read: %s", clean(row["job_id"], 64), clean(repr(error)))
     return found

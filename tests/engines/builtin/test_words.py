@@ -63,3 +63,22 @@ def test_tokens_have_the_shape_that_the_network_takes(vocabulary: Vocabulary):
     assert tokens[1][0] == 0
     assert tokens[1][1] > 0
     assert max(max(row) for row in tokens) < vocabulary.rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s" * 20_000, "x" * 20_000, "es" * 10_000, " ".join(f"q{n}z" + "q" * 615 for n in range(32))],
+    ids=["all plural", "no plural", "plurals of plurals", "many"],
+)
+def test_words_longer_than_any_are_left_out(vocabulary: Vocabulary, text: str):
+    """Such a word is no slip of a known one; to take it apart letter by letter would take minutes."""
+    reading = vocabulary.understand(f"apple {text}")
+    assert reading.words == ("red", "apple")
+    assert len(reading.ignored) == len(text.split())
+    assert max(map(len, reading.ignored)) <= 41
+
+
+@pytest.mark.parametrize("letters", [39, 40])
+def test_the_longest_words_are_looked_at(vocabulary: Vocabulary, letters: int):
+    word = "butterfly" + "s" * (letters - 9)
+    assert vocabulary.understand(word).words == ("butterfly",)

@@ -3,7 +3,8 @@
 import io
 from typing import TYPE_CHECKING, Any
 
-from mcp_image_gen_local.imaging import decode_image
+from mcp_image_gen_local.domain.errors import InvalidRequest
+from mcp_image_gen_local.imaging import FORMATS_IN_WORDS, ImageTooLarge, ImageUnreadable, decode_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,11 +31,18 @@ def to_png(array: "Array", width: int, height: int) -> bytes:
 
 
 def from_file(data: bytes, side: int) -> "Array":
-    """Return an image file that can be decoded as an array (3, side, side) in -1..1: whole, on white."""
+    """Return an image file as an array (3, side, side) in -1..1: whole, on white.
+
+    Raises:
+        InvalidRequest: it cannot be decoded.
+    """
     import numpy as np
     from PIL import Image, ImageOps  # heavy; see above
 
-    image = decode_image(data).convert("RGBA")
+    try:
+        image = decode_image(data, side=2 * side).convert("RGBA")
+    except (ImageUnreadable, ImageTooLarge) as error:
+        raise InvalidRequest(f"init_image cannot be decoded: {error}.", hint=f"Give a {FORMATS_IN_WORDS}.") from error
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
     fitted = ImageOps.pad(page.convert("RGB"), (side, side), Image.Resampling.BOX, color="white")

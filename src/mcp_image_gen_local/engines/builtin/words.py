@@ -17,6 +17,7 @@ STOP_WORDS = frozenset(
 )
 PLURALS = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))  #: ending -> what stands there in the singular
 MOST_WORDS = 32  #: of a prompt that are looked at; to compare a word with all known ones takes a while
+LONGEST = 40  #: letters of a word that is looked at; the longest known one has 34
 VARIATION_SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F))
 
 
@@ -67,6 +68,10 @@ class Vocabulary:
                 forms.setdefault(form, []).append(word)
         return forms
 
+    @cached_property
+    def _known_grams(self) -> list[frozenset[str]]:
+        return [frozenset(letter_grams(word)) for word in self.words]
+
     @property
     def rows(self) -> int:
         """Rows of the embedding table."""
@@ -104,6 +109,9 @@ class Vocabulary:
         corrected: dict[str, str] = {}
         words = self.split(text)
         for word in words[:MOST_WORDS]:
+            if len(word) > LONGEST:
+                ignored.append(f"{word[:LONGEST]}…")
+                continue
             found = [word] if word in self._rows else self._mend(word)
             if found and found != [word]:
                 corrected[word] = " ".join(found)
@@ -117,7 +125,7 @@ class Vocabulary:
         if (named := self._named(things, seen)) != things:
             seen = [*(word for word in seen if word not in things), *named]
             corrected[" ".join(things)] = " ".join(named)
-        beyond = (*seen[self.length :], *words[MOST_WORDS:])
+        beyond = (*seen[self.length :], *(word[:LONGEST] for word in words[MOST_WORDS:]))
         return ParsedPrompt(words=tuple(seen[: self.length]), ignored=(*ignored, *beyond), corrected=corrected)
 
     def _things(self, words: list[str]) -> list[str]:
@@ -138,8 +146,15 @@ class Vocabulary:
 
     def _mend(self, word: str) -> list[str]:
         """Return what an unknown word means: the singular, the same sound, one slip away, two words run together."""
-        stems = singulars(word)
-        if known_stem := next((stem for stem in stems if stem in self._rows), None):
+        while not (found := self._mend_once(word)):
+            stems = singulars(word)
+            if not stems or len(stems[-1]) <= 4:
+                return []
+            word = stems[-1]  # both in the plural and misspelt
+        return found
+
+    def _mend_once(self, word: str) -> list[str]:
+        if known_stem := next((stem for stem in singulars(word) if stem in self._rows), None):
             return [known_stem]
         if alike := self._deletes.get("/" + sound(word)):
             return [max(alike, key=lambda known: likeness(word, known))]
@@ -151,11 +166,12 @@ class Vocabulary:
         for i in range(3, len(word) - 2):
             if word[:i] in self._rows and word[i:] in self._rows:
                 return [word[:i], word[i:]]
-        return self._mend(stems[-1]) if stems and len(stems[-1]) > 4 else []  # both in the plural and misspelt
+        return []
 
     def _overlap(self, word: str) -> float:
         """Return the likeness (0..1) of `word` to the known word that is most like it."""
-        return max((likeness(word, known) for known in self.words), default=0.0)
+        mine = frozenset(letter_grams(word))
+        return max((_dice(mine, theirs) for theirs in self._known_grams), default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,5 +202,8 @@ def sound(word: str) -> str:
 
 def likeness(one: str, other: str) -> float:
     """Return how many letter n-grams two words share (Dice, 0..1)."""
-    mine, theirs = set(letter_grams(one)), set(letter_grams(other))
+    return _dice(frozenset(letter_grams(one)), frozenset(letter_grams(other)))
+
+
+def _dice(mine: frozenset[str], theirs: frozenset[str]) -> float:
     return 2 * len(mine & theirs) / (len(mine) + len(theirs))
