@@ -253,7 +253,7 @@ def doctor(
             print(json.dumps([finding.to_dict() for finding in findings]))
         else:
             for finding in findings:
-                print(finding)
+                show.line(finding)
         return 0 if all(finding.ok for finding in findings) else FAILED
 
     return run(common, check, reports_store=True)

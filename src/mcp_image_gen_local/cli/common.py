@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import show
+from mcp_image_gen_local.cli.logs import plain_last_resort
 from mcp_image_gen_local.domain.errors import (
     EngineUnreachable,
     ImageGenError,
@@ -83,13 +83,14 @@ def run(common: GlobalOptions, work: Callable[[App], Coroutine[Any, Any, int]], 
 
 def run_and_exit(work: Callable[[], int], *, as_json: bool) -> int:
     """Do the work and return its exit code, or that of the error that it raised."""
+    plain_last_resort()
     try:
         return work()
     except ImageGenError as error:
         if as_json:
             print(json.dumps({"status": _status_of(error), "error": error.to_dict()}))
         else:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/] {show.escape(str(error))}")
+            show.talk.print(f"[red]Error:[/] {show.escape(error)}")
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from mcp_image_gen_local.cli.logs import PlainFormatter
 from mcp_image_gen_local.domain.errors import ImageGenError, SettingsInvalid
 from mcp_image_gen_local.settings import LogLevel, Settings, load_settings
 
@@ -159,8 +160,8 @@ def _framework_level(settings: Settings) -> LogLevel:
 
 def start_logging(settings: Settings) -> None:
     """Send our log to stderr; stdout belongs to the protocol."""
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper())
     for noisy in ("httpx2", "httpcore2", "mcp", "PIL"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
