@@ -1,6 +1,7 @@
 """The settings of the server, read from the environment when it starts; an engine's settings stand beside it."""
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,10 @@ from mcp_image_gen_local.domain.errors import SettingsInvalid
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 Model = TypeVar("Model", bound=BaseSettings)
+#: a host name, an address or a pattern of such, perhaps with scheme and port
+ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*://)?([a-z0-9_.*-]+|\[[0-9a-f:.]+\]|[0-9a-f:]*:[0-9a-f:.]*:[0-9a-f:.]*)(:\d{1,5})?"
+)
 
 
 def _default_output_dir() -> Path:
@@ -130,6 +135,21 @@ class Settings(BaseSettings):
         description="Bearer token that HTTP clients must send; required to listen beyond this machine.",
         examples=["a-long-random-text"],
     )
+    http_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="IMAGE_GEN_HTTP_ALLOWED_HOSTS",
+        description="Host names, separated by commas, by which HTTP clients may address the server beside 127.0.0.1 "
+        "and localhost; * stands for any characters, a port does not matter. Not set: no others on this machine alone, "
+        "any beyond it, where the token guards.",
+        examples=["host.docker.internal"],
+    )
+    http_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="IMAGE_GEN_HTTP_ALLOWED_ORIGINS",
+        description="Origins, separated by commas, from which HTTP requests are taken beside the server's own: a name "
+        "for any scheme and port, or a scheme, a name and a port.",
+        examples=["http://localhost:3000"],
+    )
     log_level: LogLevel = Field(
         "warning",
         validation_alias="IMAGE_GEN_LOG_LEVEL",
@@ -150,6 +170,23 @@ class Settings(BaseSettings):
             return value
         check_header_value(value.strip())
         return value.strip() or None
+
+    @field_validator("http_allowed_hosts", "http_allowed_origins", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.rstrip("/") for name in re.split(r"[\s,]+", value.strip().lower()) if name)
+        for name in names:
+            if not ORIGIN.fullmatch(name):
+                message = "must hold names of hosts, separated by commas, e.g. host.docker.internal"
+                raise ValueError(message)
+        return names
+
+    @field_validator("http_allowed_hosts")
+    @classmethod
+    def _drop_scheme(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.rpartition("://")[2] for name in value)
 
     @field_validator("log_level", "inline_format", mode="before")
     @classmethod
