@@ -57,8 +57,7 @@ MEDIA: Final = (
         "audio",
         "an audio model",
         r"""\bace-?step | stable-?audio | music-?gen | audio-?(ldm|gen|craft) | song-?bloom | diff-?rhythm | mm-?audio
-        | \bfoley | vibe-?voice | \bchatterbox | ^kokoro(-v?\d|$) | cosy-?voice
-        | \bwhisper-?(v\d|large|small|base|tiny)
+        | \bfoley | vibe-?voice | \bchatterbox | ^kokoro(-v?\d|$) | cosy-?voice | \bwhisper-?(v\d|large|small|base|tiny)
         | heart-?mula | \b(x|f5|index|qwen3|cosy)?-?tts\b | \bvocoder\b | \briffusion | fish-?(audio|speech)""",
     ),
     _medium(
@@ -66,18 +65,15 @@ MEDIA: Final = (
         "a video model",
         r"""\bltxv?\b | \bltxv?-?(\d|video) | (^|/)wan(-?video)?/
         | \bwan-?(video|move|animate|fun|vace|alpha|dancer|[12])
-        | \b(t2v|i2v|ti2v|flf2v|fl2va?|s2v|r2v|v2v|x2v|t2av|i2av)\b | \bvace\b
-        | hunyuan-?(video|custom|avatar) | hunyuan.*(i2v|t2v|720p) | \bhy-?video | cog-?video
-        | \bmochi-?(1|preview|dit) | \bgenmo | stable-?video | \bsvd-?xt | ^svd(-\d|-img|-image|$) | motion-?ctrl
-        | \bimg2vid
-        | animate-?diff | ^mm-sd | animate-?lcm | temporal-?diff | ^motion-?(module|model|lora)
-        | ^v\d-sd15-(mm|adapter)
-        | \bcosmos\b(?!.*(t2i|text2image)).*(world|video|transfer|predict|diffusion|\d+b\b)
-        | sky-?reels | frame-?pack | open-?sora | pyramid-?flow | easy-?animate | \ballegro-(ti2v|t2v|\d)
-        | kandinsky-?5.*(t2v|i2v|pro|video) | toon-?crafter | dynami-?crafter | zeroscope | text-?(2|to)-?video
-        | \bmagi-?1\b | mini-?max-h\d | \bovi-(11b|fusion|video) | long-?cat-(video|avatar)
-        | \bvideo-(model|dit|vae)\b
-        | \bhumo\b | infinite-?talk | multi-?talk | \bstep-?video | live-?portrait | \bsora-?\d\b""",
+        | \b(t2v|i2v|ti2v|flf2v|fl2va?|s2v|r2v|v2v|x2v|t2av|i2av)\b | \bvace\b | hunyuan-?(video|custom|avatar)
+        | hunyuan.*(i2v|t2v|720p) | \bhy-?video | cog-?video | \bmochi-?(1|preview|dit) | \bgenmo | stable-?video
+        | \bsvd-?xt | ^svd(-\d|-img|-image|$) | motion-?ctrl | \bimg2vid | animate-?diff | ^mm-sd | animate-?lcm
+        | temporal-?diff | ^motion-?(module|model|lora) | ^v\d-sd15-(mm|adapter)
+        | \bcosmos\b(?!.*(t2i|text2image)).*(world|video|transfer|predict|diffusion|\d+b\b) | sky-?reels | frame-?pack
+        | open-?sora | pyramid-?flow | easy-?animate | \ballegro-(ti2v|t2v|\d) | kandinsky-?5.*(t2v|i2v|pro|video)
+        | toon-?crafter | dynami-?crafter | zeroscope | text-?(2|to)-?video | \bmagi-?1\b | mini-?max-h\d
+        | \bovi-(11b|fusion|video) | long-?cat-(video|avatar) | \bvideo-(model|dit|vae)\b | \bhumo\b | infinite-?talk
+        | multi-?talk | \bstep-?video | live-?portrait""",
     ),
 )
 HELPERS: Final = (
@@ -85,26 +81,23 @@ HELPERS: Final = (
     _helper(
         "ControlNet",
         "a ControlNet or adapter",
-        r"""control-?net | control-?lora | \bcontrol-v\d | t2i-?adapter | \bip-?adapter | instant-?id\b
-        | \blllite | \bpulid
-        | photo-?maker | \bopenpose\b(?!-style) | \bic-?light
+        r"""control-?net | control-?lora | \bcontrol-v\d | t2i-?adapter | \bip-?adapter | instant-?id\b | \blllite
+        | \bpulid | photo-?maker | \bopenpose\b(?!-style) | \bic-?light
         | \bcanny(-(mid|full|small|large|fp16|dev|sd|xl|lora|v\d)|$) | union-pro | brush-?net | layer-?diffus""",
     ),
     _helper("LoRA", "a LoRA", r"(?<!any-)(?<!no-)\b(lora|lycoris|locon|loha|lokr)s?\b(?!.*(merge|baked|fused))"),
     _helper(
         "upscaler",
         "an upscaler",
-        r"""^[1248]x- | ^[1248]x[a-z]{4} | \bx[248]-upscal | \bupscaler\b | esrgan | swin-?ir\b | \bnmkd
-        | ultra-?sharp
-        | remacri | \bsupir\b | seed-?vr | \bldsr\b | stable-?sr\b | \bccsr\b | diff-?bir | \bomni-?sr\b""",
+        r"""^[1248]x- | ^[1248]x[a-z]{4} | \bx[248]-upscal | \bupscaler\b | esrgan | swin-?ir\b | \bnmkd | remacri
+        | \bsupir\b | seed-?vr | \bldsr\b | stable-?sr\b | \bccsr\b | diff-?bir | \bomni-?sr\b""",
     ),
     _helper(
         "detector",
         "a model that reads images",
         r"""\blotus-(depth|normal) | depth-?(anything|fm|pro)\b | marigold-(depth|normal|lcm|v\d) | zoe-?depth
-        | \bmidas\b | ^512-depth | \bdepth-v\d-vit | \byolo | ^sam-?(vit|[23]|hq) | insight-?face | in-?swapper
-        | gfpgan | code-?former
-        | \brmbg | bi-?ref-?net | florence-?2 | joy-?caption | sig-?lip | clip-?vision | \bllava
+        | \bmidas\b | ^512-depth | \bdepth-v\d-vit | \byolo | ^sam-?(vit|[23]|hq) | insight-?face | in-?swapper | gfpgan
+        | code-?former | \brmbg | bi-?ref-?net | florence-?2 | joy-?caption | sig-?lip | clip-?vision | \bllava
         | ^clip-vit-(h|big)""",
     ),
     _helper(
@@ -116,10 +109,9 @@ HELPERS: Final = (
         "text encoder",
         "a text encoder or language model",
         r"""^([a-z]+-)?(u?mt5|t5|byt5|oldt5)(-?v\d|-?xxl|-?xl|-?base|-?large|$) | ^clip-?[lg]\b
-        | ^(long-?)?clip-(vit|l)\b
-        | ^(long-)?vit-(l|h|g|bigg)-\d | text-?encoder | ^(meta-)?llama-?\d | ^gemma-?\d | ^mistral-?\d
-        | ^ministral | ^gpt-oss
-        | ^([a-z]+-)?qwen-?\d?(-\d)?-?(vl|\d+b)\b | \bqwen-?[23](-\d)?-?(vl-?)?\d+b\b""",
+        | ^(long-?)?clip-(vit|l)\b | ^(long-)?vit-(l|h|g|bigg)-\d | text-?encoder | ^(meta-)?llama-?\d | ^gemma-?\d
+        | ^mistral-?\d | ^ministral | ^gpt-oss | ^([a-z]+-)?qwen-?\d?(-\d)?-?(vl|\d+b)\b
+        | \bqwen-?[23](-\d)?-?(vl-?)?\d+b\b""",
     ),
     _helper(
         "VAE",
@@ -186,7 +178,7 @@ CONTAINERS: Final = (
 )
 GGUF: Final = _container("GGUF", r"(?!)")
 NO_FAMILY: Final = Foreign(
-    kind="unknown",
+    kind="unknown diffusion model",
     reason=f"its name tells no family, and a file without text encoder and VAE needs one of {RUNS}",
 )
 

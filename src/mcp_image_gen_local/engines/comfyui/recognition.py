@@ -13,7 +13,7 @@ from mcp_image_gen_local.engines.comfyui.speeds import Speed, speed_of
 INPAINTING = "inpainting"
 _INPAINTING = re.compile(r"inpaint")
 _TOLD_BY_FOLDER = tuple(rule for rule in FOREIGN if rule.told_by_folder)
-_KREA = re.compile(r"krea")
+_KREA = re.compile(r"\bkrea\b")
 
 
 @dataclass(frozen=True, kw_only=True)
