@@ -34,7 +34,8 @@ class ResolvedModel:
     family: Family
     speed: Speed | None = None  #: how it was distilled to few steps
     variant: str = ""  #: what sets it apart from its family: "inpainting", "Krea", "Lightning"
-    is_doubtful: bool = False  #: generates only when it is named, or when nothing else is there
+    rank: int = 0  #: among the files of its family, see `Recognised`
+    is_doubtful: bool = False  #: never generates unnamed while anything else can
     parts: Mapping[str, str] = field(default_factory=dict)  #: slot of the graph -> file
     missing: tuple[str, ...] = ()  #: what to download, and into which folder
     foreign: Foreign | None = None  #: why this version cannot generate with it
@@ -69,14 +70,13 @@ def choices(inventory: Inventory) -> list[ResolvedModel]:
     """
     files = only_models(inventory)
     found = [(recognise(file, role), file, role) for role in MODEL_ROLES for file in files.get(role, ())]
-    ranked = [(what.rank, _complete(what, file, role, files)) for what, file, role in found]
-    return [choice for _, choice in sorted(ranked, key=lambda pair: _order(*pair))]
+    return sorted((_complete(what, file, role, files) for what, file, role in found), key=_order)
 
 
-def _order(rank: int, choice: ResolvedModel) -> tuple[object, ...]:
+def _order(choice: ResolvedModel) -> tuple[object, ...]:
     family = len(FAMILIES) if choice.family is UNKNOWN else FAMILIES.index(choice.family)
     state = (choice.foreign is not None, bool(choice.missing), choice.is_doubtful)
-    return (*state, family, rank, "fp8" not in choice.file.lower(), choice.file.lower())
+    return (*state, family, choice.rank, "fp8" not in choice.file.lower(), choice.file.lower())
 
 
 def _complete(what: Recognised, file: str, role: str, files: Inventory) -> ResolvedModel:
@@ -88,6 +88,7 @@ def _complete(what: Recognised, file: str, role: str, files: Inventory) -> Resol
         family=what.family,
         speed=what.speed,
         variant=what.variant,
+        rank=what.rank,
         is_doubtful=what.variant == INPAINTING or (role == CHECKPOINT and bool(what.family.bare.search(own))),
         parts=parts,
         missing=missing,

@@ -95,7 +95,7 @@ def _families_called(wanted: str) -> list[Family]:
 
 def _by_family(wanted: str, families: list[Family], known: list[ResolvedModel]) -> ResolvedModel | None:
     """Return the best file of the family; of several families the only one that is installed."""
-    best = [next((c for c in known if c.family is family), None) for family in families]
+    best = (min(_of(family, known), key=_by_rank, default=None) for family in families)
     found = [choice for choice in best if choice]
     usable = [choice for choice in found if choice.ready] or found[:1]
     if not usable:
@@ -107,6 +107,14 @@ def _by_family(wanted: str, families: list[Family], known: list[ResolvedModel]) 
     family = usable[0].family
     said = () if names.squash(wanted) == names.squash(family.id) else (f"model={_shown(wanted)} is {family.id}.",)
     return _said_if_variant(replace(usable[0], notes=said))
+
+
+def _of(family: Family, known: Iterable[ResolvedModel]) -> Iterable[ResolvedModel]:
+    return (choice for choice in known if choice.family is family)
+
+
+def _by_rank(choice: ResolvedModel) -> tuple[object, ...]:
+    return (choice.foreign is not None, bool(choice.missing), choice.rank)
 
 
 def _by_part(wanted: str, known: list[ResolvedModel]) -> ResolvedModel | None:

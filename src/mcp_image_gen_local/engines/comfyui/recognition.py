@@ -24,7 +24,7 @@ class Recognised:
     foreign: Foreign | None = None  #: why this version cannot generate with it
     speed: Speed | None = None  #: how it was distilled
     variant: str = ""  #: what sets it apart from the family's own files: "inpainting", "Krea", "Lightning"
-    rank: int = 0  #: among the files of its family: 0 the original, 1 finetunes, 2 styles, 3 variants
+    rank: int = 0  #: among the files of its family: 0 the original, 1 finetunes, 2 styles, 3 variants, 4 inpainting
 
 
 @lru_cache(maxsize=8192)
@@ -40,7 +40,7 @@ def recognise(file: str, role: str) -> Recognised:
         foreign=foreign or _unloadable(file, path) or _unfit(family, role),
         speed=speed,
         variant=variant,
-        rank=3 if variant else 0 if family.original.search(own) else 2 if family.style.search(path) else 1,
+        rank=_rank(family, variant, own, path),
     )
 
 
@@ -75,6 +75,14 @@ def _unfit(family: Family, role: str) -> Foreign | None:
     if role in family.workflows:
         return None
     return NO_FAMILY if family is UNKNOWN and role == DIFFUSION_MODEL else not_as(family.id, role)
+
+
+def _rank(family: Family, variant: str, own: str, path: str) -> int:
+    if variant:
+        return 4 if variant == INPAINTING else 3
+    if family.original.search(own):
+        return 0
+    return 2 if family.style.search(path) else 1
 
 
 def _variant(own: str, speed: Speed | None) -> str:
