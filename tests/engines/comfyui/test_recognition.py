@@ -5,7 +5,7 @@ import pytest
 from mcp_image_gen_local.engines.comfyui import names
 from mcp_image_gen_local.engines.comfyui.recognition import recognise
 
-#: names of real files, .safetensors where no other ending stands, and the family of each; "unknown" where they tell nothing
+#: family -> names of real files, .safetensors where no other ending stands; "unknown" where they tell nothing
 IMAGE_CHECKPOINTS = {
     "flux1-schnell": r"""
         flux1-schnell flux1-schnell-fp8 FLUX1-Schnell-FP8-e4m3fn.sft flux/FLUX.1-schnell flux\schnell_fp8

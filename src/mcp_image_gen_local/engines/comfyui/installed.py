@@ -20,7 +20,7 @@ LOADERS: dict[str, tuple[str, str]] = {
 }
 MODEL_ROLES = (DIFFUSION_MODEL, CHECKPOINT)
 PLANNING_ROLES = (CHECKPOINT, DIFFUSION_MODEL, "text_encoder", "vae")  #: what a plan depends on
-MAX_FILES = 5000  #: files of one role that are looked at; a reply with more is not of a real folder
+MAX_FILES = 2000  #: files of one role that are looked at; a reply with more is not of a real folder
 
 Inventory = Mapping[str, tuple[str, ...]]  #: role -> file names, as ComfyUI spells them
 
@@ -59,7 +59,7 @@ class ResolvedModel:
 
 def only_models(inventory: Inventory) -> Inventory:
     """Return the inventory without hidden files, placeholders and files of other kinds."""
-    return {role: tuple(filter(names.is_model_file, files[:MAX_FILES])) for role, files in inventory.items()}
+    return {role: tuple(filter(names.is_model_file, files)) for role, files in inventory.items()}
 
 
 def choices(inventory: Inventory) -> list[ResolvedModel]:
@@ -68,9 +68,10 @@ def choices(inventory: Inventory) -> list[ResolvedModel]:
     Ready ones stand first, then those that lack a part, then those that this version cannot generate with. Among them
     the family decides, then the file: the original, finetunes, variants; and fp8 before larger files.
     """
-    files = only_models(inventory)
-    found = [(recognise(file, role), file, role) for role in MODEL_ROLES for file in files.get(role, ())]
-    return sorted((_complete(what, file, role, files) for what, file, role in found), key=_order)
+    files = only_models({role: listed[:MAX_FILES] for role, listed in inventory.items()})
+    parts = {family.id: _parts(family, files) for family in (*FAMILIES, UNKNOWN)}
+    found = ((recognise(file, role), file, role) for role in MODEL_ROLES for file in files.get(role, ()))
+    return sorted((_complete(what, file, role, *parts[what.family.id]) for what, file, role in found), key=_order)
 
 
 def _order(choice: ResolvedModel) -> tuple[object, ...]:
@@ -79,8 +80,10 @@ def _order(choice: ResolvedModel) -> tuple[object, ...]:
     return (*state, family, choice.rank, "fp8" not in choice.file.lower(), choice.file.lower())
 
 
-def _complete(what: Recognised, file: str, role: str, files: Inventory) -> ResolvedModel:
-    parts, missing = _parts(what.family, files) if role == DIFFUSION_MODEL and what.foreign is None else ({}, ())
+def _complete(
+    what: Recognised, file: str, role: str, parts: Mapping[str, str], missing: tuple[str, ...]
+) -> ResolvedModel:
+    needs_parts = role == DIFFUSION_MODEL and what.foreign is None
     own = names.words(names.base(file))
     return ResolvedModel(
         file=file,
@@ -90,8 +93,8 @@ def _complete(what: Recognised, file: str, role: str, files: Inventory) -> Resol
         variant=what.variant,
         rank=what.rank,
         is_doubtful=what.variant == INPAINTING or (role == CHECKPOINT and bool(what.family.bare.search(own))),
-        parts=parts,
-        missing=missing,
+        parts=parts if needs_parts else {},
+        missing=missing if needs_parts else (),
         foreign=what.foreign,
     )
 

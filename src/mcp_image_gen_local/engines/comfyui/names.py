@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 MODEL_EXTENSIONS = (".safetensors", ".sft", ".ckpt", ".gguf", ".pt", ".pth", ".pt2", ".bin", ".pkl", ".onnx")
-MAX_LOOKED_AT = 400  #: characters at the end of a path that are looked at; no file system takes longer names
+MAX_LOOKED_AT = 256  #: characters at the end of a path that are looked at; no file system takes longer names
 
 #: Where a word ends without a mark: "realvisXL", "v50Lightning", "XLLightning"; "14B" is one word.
 _WORD_ENDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][A-Za-z])|(?<=[A-Z])(?=[A-Z][a-z])")
