@@ -225,6 +225,7 @@ SEVERAL = (PONY, SCHNELL, SD15_FILE, SDXL_FILE, LIGHTNING, "sub/dreamshaper_8.sa
         ("FLUX.1 [schnell]", SCHNELL),
         ("flux schnell", SCHNELL),
         ("black-forest-labs/FLUX.1-schnell", SCHNELL),
+        ("flux1schnell", SCHNELL),
         ("sd1.5", SD15_FILE),
         ("SD 1.5", SD15_FILE),
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", SD15_FILE),
@@ -254,6 +255,7 @@ def test_a_name_is_understood(name, file):
         ("pony", f"model='pony' was taken as {PONY}."),
         ("schnell", "model='schnell' is flux1-schnell."),
         ("FLUX.1-schnell", None),
+        ("black-forest-labs/FLUX.1-schnell", None),
         ("dreamshaper_8", None),
         (PONY, None),
     ],
@@ -269,6 +271,7 @@ def test_what_a_part_of_a_name_was_taken_for_is_told(name, note):
         ("dreamy.safetensors", ("a/dreamy.safetensors", "b\\dreamy.safetensors"), ("b\\dreamy.safetensors",)),
         ("pony", (PONY, "ponyRealism_V22.safetensors", SDXL_FILE), (PONY, "ponyRealism_V22.safetensors")),
         ("flux", (SCHNELL, "flux1-dev-fp8.safetensors"), (SCHNELL, "flux1-dev-fp8.safetensors")),
+        ("stable diffusion", (SD15_FILE, "a_xl.safetensors"), (SD15_FILE, "a_xl.safetensors")),
         ("x", tuple(f"x{n}/x.safetensors" for n in range(20)), ("and 12 more",)),
     ],
 )
@@ -292,6 +295,13 @@ def test_a_name_that_fits_several_names_them(name, files, named):
 def test_one_of_several_is_meant(name, files, taken):
     """Of several files one is meant: the exact one, the same in another container, the only one that generates."""
     assert resolve(name, inventory(*files)).file == taken
+
+
+def test_a_family_in_any_spelling_takes_what_is_ready():
+    files = inventory("flux1-dev-fp8.safetensors", diffusion_models=("flux1-dev.safetensors",), vae=())
+    assert [resolve(name, files).file for name in ("flux1dev", "FLUX.1 dev", "flux1-dev")] == [
+        "flux1-dev-fp8.safetensors"
+    ] * 3
 
 
 def test_one_file_in_two_folders_generates():
@@ -350,7 +360,7 @@ def test_an_advice_to_download_is_one_that_helps():
     }  # fmt: skip
 
 
-def test_an_unloadable_default_is_offered_as_a_download():
+def test_an_unloadable_default_has_a_download():
     """FLUX.1-schnell as GGUF only: the catalog begins with the file that this version can load."""
     first = catalog(inventory(diffusion_models=("flux1-schnell-Q5_K_S.gguf",))).models[0]
     assert (first.name, first.missing) == ("flux1-schnell", (FLUX_SCHNELL.download,))

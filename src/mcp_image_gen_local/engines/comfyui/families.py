@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from mcp_image_gen_local.engines.comfyui.names import squash
+
 _NOTHING: Final = re.compile(r"(?!)")
 
 
@@ -106,7 +108,7 @@ FLUX_DEV = Family(
     pattern=re.compile(r"flux-?1?-?(krea-?)?dev|flux.*\bkrea"),
     hint=re.compile(r"flux"),
     original=re.compile(r"^flux-?1?-?dev(-fp8|-fp16|-bf16|-e4m3fn|-scaled)*$"),
-    alias=re.compile(r"flux-?1?-?dev(-fp8)?|flux|flux-?1"),
+    alias=re.compile(r"(flux-?1?-?)?dev(-fp8)?|flux|flux-?1"),
     bare=_BARE_FLUX,
     steps=20,
     cfg=1.0,
@@ -131,7 +133,7 @@ SDXL = Family(
         r"\blightning\b|\bdmd-?2|turbo-?dpm|\bssd-1b|\bproteus-?v|\bbigasp|\bdynavision|\blustify|\bplayground-?v?2"
     ),
     original=re.compile(r"^sd-?xl-base"),
-    alias=re.compile(r"(sd|stable-?diffusion)-?xl(-?base)?(-?1)?(-?0)?|xl"),
+    alias=re.compile(r"(sd|stable-?diffusion)-?xl(-?base)?(-?1)?(-?0)?|xl|sd|stable-?diffusion"),
     style=re.compile(r"pony|illustri|ilustr|\bil-?v\d|noob|\bnai\b|\bwai\b|animagine"),
     steps=25,
     cfg=7.0,
@@ -156,7 +158,7 @@ SD15 = Family(
         r"|juggernaut-reborn|dark-?sushi|\blyriel|perfect-world|\bphoton-v"
     ),
     original=re.compile(r"^(sd-)?v1-5-pruned|^(sd|stable-?diffusion)-?v?1-?5$"),
-    alias=re.compile(r"(sd|stable-?diffusion)-?v?-?1(-?[45])?|v1-5"),
+    alias=re.compile(r"(sd|stable-?diffusion)(-?v?-?1(-?[45])?)?|v1-5"),
     steps=25,
     cfg=7.0,
     sampler="dpmpp_2m",
@@ -192,5 +194,5 @@ UNKNOWN = Family(
 
 
 def by_id(name: str) -> Family | None:
-    """Return the family of this id, whatever its case."""
-    return next((f for f in FAMILIES if f.id == name.lower()), None)
+    """Return the family of this id, whatever its case and signs: `FLUX.1-schnell` is flux1-schnell."""
+    return next((f for f in FAMILIES if squash(f.id) == squash(name)), None)

@@ -105,7 +105,7 @@ def _by_family(wanted: str, families: list[Family], known: list[ResolvedModel]) 
     if len(usable) > 1:
         raise _ambiguous(wanted, usable)
     family = usable[0].family
-    said = () if names.squash(wanted) == names.squash(family.id) else (f"model={_shown(wanted)} is {family.id}.",)
+    said = () if by_id(names.base(wanted)) else (f"model={_shown(wanted)} is {family.id}.",)
     return _said_if_variant(replace(usable[0], notes=said))
 
 
