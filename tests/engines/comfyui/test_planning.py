@@ -164,7 +164,7 @@ def test_how_the_model_was_chosen_is_told():
         ({"aspect_ratio": "16:9"}, (1360, 768)),
         ({"aspect_ratio": "1:1"}, (1024, 1024)),
         ({"aspect_ratio": "2:3"}, (832, 1248)),
-        ({"aspect_ratio": "16:9", "width": 640}, (640, 352)),
+        ({"aspect_ratio": "16:9", "width": 640}, (640, 368)),
         ({"aspect_ratio": "9:16", "height": 1024}, (576, 1024)),
     ],
 )
