@@ -151,7 +151,7 @@ async def test_no_engine_replaces_one_that_is_down(connect, comfyui: ComfyUIServ
 
 async def test_its_one_model_is_listed_with_its_defaults(icons: Caller):
     facts = (await icons.call("list_available_models")).facts
-    assert [(m["name"], m["ready"], m["width"]) for m in facts["models"]] == [("builtin", True, 128)]
+    assert [(m["names"], m["width"]) for m in facts["models"]] == [(["builtin"], 128)]
 
 
 def _request():
