@@ -90,12 +90,13 @@ async def prune(app: App, *, keep_days: float | None, max_bytes: int | None, dry
     Raises:
         InvalidRequest: there is no limit, or one that is no positive number.
         OutputNotWritable: the output folder cannot be listed.
+        SettingsInvalid: the output folder names a variable that is not set.
     """
     keep_days = keep_days if keep_days is not None else app.settings.keep_days
     max_bytes = max_bytes if max_bytes is not None else app.settings.max_bytes
     _check_limits(keep_days, max_bytes)
     now = time.time()
-    expired = await asyncio.to_thread(_expired_images, app.settings.output_dir, keep_days, max_bytes, now)
+    expired = await asyncio.to_thread(_expired_images, app.settings.folder("output_dir"), keep_days, max_bytes, now)
     result = (
         PruneResult(deleted=tuple(expired), failures=()) if dry_run else await asyncio.to_thread(delete_files, expired)
     )
