@@ -4,11 +4,12 @@ Data goes to stdout, talk to stderr; exit codes: 0 done, 1 failed, 2 bad usage, 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,16 +70,24 @@ def run(common: GlobalOptions, work: Callable[[App], Coroutine[Any, Any, int]], 
 
     async def session() -> int:
         opened = common.open()
-        store_log = logging.getLogger(sqlite_file.__name__)
-        if reports_store:
-            store_log.setLevel(logging.ERROR)
         try:
             return await work(opened)
         finally:
             await opened.aclose()
-            store_log.setLevel(logging.NOTSET)
 
-    return run_and_exit(lambda: asyncio.run(session()), as_json=common.json)
+    with store_log_off() if reports_store else contextlib.nullcontext():
+        return run_and_exit(lambda: asyncio.run(session()), as_json=common.json)
+
+
+@contextlib.contextmanager
+def store_log_off() -> Iterator[None]:
+    """Keep an unusable job store out of the log."""
+    store_log = logging.getLogger(sqlite_file.__name__)
+    store_log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        store_log.setLevel(logging.NOTSET)
 
 
 def run_and_exit(work: Callable[[], int], *, as_json: bool) -> int:
