@@ -78,6 +78,7 @@ class App:
             engine=self.engine,
             images=self.store,
             inputs=self.inputs,
+            title=find_engine(self.settings.engine).title,
             jobs=self.jobs,
             timeout=self.settings.job_timeout_seconds,
             after_done=self._apply_retention if self.limits else None,

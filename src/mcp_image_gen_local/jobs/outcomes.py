@@ -96,6 +96,22 @@ def loss(job: Job, engine: Engine) -> ImageGenError:
     )
 
 
+def lost_again(error: GenerationLost, job: Job) -> GenerationLost:
+    """Return the error of a job that the engine has lost twice."""
+    seed = job.plan.seed if job.plan else None
+    again = f" (seed={seed} generates the same image)" if seed is not None else ""
+    return GenerationLost(
+        error.message, hint=f"It had been queued again before, and was lost again. Call generate_image again{again}."
+    )
+
+
+def requeued(job: Job, title: str) -> str:
+    """Return the sentence for a job that the engine `title` gets again."""
+    reason = f"{title} lost the job when it was restarted" if job.ticket else f"The job had not reached {title}"
+    same = " with the same seed" if (job.plan and job.plan.seed is not None) or (job.request or {}).get("seed") else ""
+    return f"{reason}; it was queued again{same}."
+
+
 def wrong_engine(job: Job, engine: Engine) -> PromptUnknown:
     """Return the error for a job of an engine that this server does not use."""
     return PromptUnknown(
@@ -109,5 +125,5 @@ def unknown(job_id: str, engine: Engine) -> PromptUnknown:
     """Return the error for an id that nothing knows."""
     return PromptUnknown(
         f"Unknown prompt_id {job_id[:64]!r}: not found in this server's history or at {engine.url}.",
-        hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
+        hint="Check the prompt_id: the answer of generate_image holds it.",
     )

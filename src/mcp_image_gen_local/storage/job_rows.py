@@ -14,16 +14,16 @@ from mcp_image_gen_local.domain.job import Job, JobStatus, Plan, Progress, Ticke
 LATEST = 1e11  #: seconds since 1970, the year 5138
 INSERT = """
     INSERT INTO jobs (job_id, engine, url, status, request, plan, ticket, images, notes, error, created, seconds,
-                      cancel_error, owner, lease_until, cancel_requested, filename_ms, image_count)
+                      cancel_error, owner, lease_until, cancel_requested, filename_ms, image_count, requeues)
     VALUES (:job_id, :engine, :url, :status, :request, :plan, :ticket, :images, :notes, :error, :created, :seconds,
-            :cancel_error, :owner, :lease_until, :cancel_requested, :filename_ms, :image_count)
+            :cancel_error, :owner, :lease_until, :cancel_requested, :filename_ms, :image_count, :requeues)
     ON CONFLICT (job_id) DO NOTHING
 """
 #: Progress is stored by a statement of its own and ends with the job, as does the lease.
 UPDATE = """
     UPDATE jobs
     SET status = :status, plan = :plan, ticket = :ticket, images = :images, notes = :notes, error = :error,
-        seconds = :seconds, cancel_error = :cancel_error,
+        seconds = :seconds, cancel_error = :cancel_error, requeues = :requeues,
         owner = iif(:final, '', owner), lease_until = iif(:final, 0, lease_until),
         progress = iif(:final, NULL, progress), preview = iif(:final, NULL, preview)
     WHERE job_id = :job_id
@@ -56,6 +56,7 @@ def changes_of(job: Job) -> dict[str, Any]:
         "error": _json(job.error.to_dict()) if job.error else None,
         "seconds": job.seconds if job.status.is_final else None,
         "cancel_error": job.cancel_error,
+        "requeues": job.requeues,
         "final": job.status.is_final,
     }
 
@@ -95,6 +96,7 @@ def job_of(row: Mapping[str, Any]) -> Job:
         error=error_from_dict(json.loads(row["error"])) if row["error"] else None,
         cancel_requested=bool(row["cancel_requested"]),
         cancel_error=row["cancel_error"],
+        requeues=row["requeues"],
         created=row["created"],
         lease_until=row["lease_until"],
         filename_ms=row["filename_ms"],

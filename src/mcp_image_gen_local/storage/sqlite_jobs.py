@@ -50,6 +50,7 @@ STEPS: tuple[str, ...] = (
     "ALTER TABLE jobs ADD COLUMN cancel_requested INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN cancel_error TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN watched_until REAL NOT NULL DEFAULT 0",  # seconds since 1970
+    "ALTER TABLE jobs ADD COLUMN requeues INTEGER NOT NULL DEFAULT 0",  # times that the engine got it again
 )
 IS_FREE = "(owner IN ('', :owner) OR lease_until <= :now OR lease_until > :now + :far)"
 
