@@ -230,15 +230,19 @@ async def test_a_comfyui_that_dies_is_unreachable(caller: Caller, comfyui: Comfy
     assert f'get_generation_status(prompt_id="{comfyui.prompts[0]["prompt_id"]}")' in error
 
 
-async def test_a_restarted_comfyui_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
-    """A ComfyUI that is restarted while it generates loses the job."""
+async def test_a_restarted_comfyui_gets_the_job_again(caller: Caller, comfyui: ComfyUIServer):
+    """A ComfyUI that is restarted while it generates gets the job again, and loses it for good the second time."""
     comfyui.hold("step:1")
-    call = asyncio.ensure_future(caller.generate())
-    await comfyui.reached("step:1")
-    await anyio.to_thread.run_sync(comfyui.restart)
-    assert "ComfyUI no longer knows the job" in (await call).error
+    call = asyncio.ensure_future(caller.generate(seed=9))
+    for count in (1, 2):
+        await comfyui.until(lambda server, count=count: len(server.prompts) == count)
+        await comfyui.reached("step:1")
+        await anyio.to_thread.run_sync(comfyui.restart)
+    error = (await call).error
+    assert "ComfyUI no longer knows the job" in error
+    assert "was lost again. Call generate_image again (seed=9 generates the same image)." in error
     status = await caller.call("get_generation_status", prompt_id=comfyui.prompts[0]["prompt_id"])
-    assert status.facts["status"] == "lost"
+    assert (status.facts["status"], len(comfyui.prompts)) == ("lost", 2)
 
 
 # -- images -----------------------------------------------------------------------------------------------------

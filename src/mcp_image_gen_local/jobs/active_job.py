@@ -124,7 +124,8 @@ class ActiveJob:
             case Saved(image):
                 await self._saved(image)
             case Requeued(sentence):
-                self.job = replace(self.job, requeues=self.job.requeues + 1, ticket=None)
+                changes = {"status": JobStatus.QUEUED, "progress": None, "ticket": None}
+                self.job = replace(self.job, requeues=self.job.requeues + 1, **changes)
                 self._note(sentence)
             case Noted(sentence):
                 self._note(sentence)

@@ -107,9 +107,10 @@ def lost_again(error: GenerationLost, job: Job) -> GenerationLost:
 
 def requeued(job: Job, title: str) -> str:
     """Return the sentence for a job that the engine `title` gets again."""
-    reason = f"{title} lost the job when it was restarted" if job.ticket else f"The job had not reached {title}"
+    # Without a ticket nobody knows whether it had reached the engine.
+    reason = f"{title} lost the job when it was restarted" if job.ticket else f"{title} did not have the job"
     same = " with the same seed" if (job.plan and job.plan.seed is not None) or (job.request or {}).get("seed") else ""
-    return f"{reason}; it was queued again{same}."
+    return f"{reason[:1].upper()}{reason[1:]}; it was queued again{same}."
 
 
 def wrong_engine(job: Job, engine: Engine) -> PromptUnknown:
@@ -125,5 +126,5 @@ def unknown(job_id: str, engine: Engine) -> PromptUnknown:
     """Return the error for an id that nothing knows."""
     return PromptUnknown(
         f"Unknown prompt_id {job_id[:64]!r}: not found in this server's history or at {engine.url}.",
-        hint="Check the prompt_id: the answer of generate_image holds it.",
+        hint="Check the prompt_id. The answer of generate_image holds it.",
     )

@@ -97,7 +97,7 @@ class Recovery:
                 return await self._end(job, JobStatus.CANCELLED, outcomes.cancelled(job))
             return await self._end(job, JobStatus.LOST, outcomes.loss(job, self._context.engine))
         images = await asyncio.to_thread(outcomes.on_disk, job)
-        status = JobStatus.QUEUED if job.status.is_final else job.status
+        status = JobStatus.QUEUED if job.status.is_final or plan is None else job.status
         job = replace(job, status=status, plan=job.plan or plan, images=images, error=None, ended=None)
         active = self._leases.begin(job, self._events(is_lost=plan is None, allowed=allowed), is_stored=True)
         if job.cancel_requested:
