@@ -124,8 +124,8 @@ class ActiveJob:
             case Saved(image):
                 await self._saved(image)
             case Requeued(sentence):
-                changes = {"status": JobStatus.QUEUED, "progress": None, "ticket": None}
-                self.job = replace(self.job, requeues=self.job.requeues + 1, **changes)
+                count = self.job.requeues + 1
+                self.job = replace(self.job, status=JobStatus.QUEUED, progress=None, ticket=None, requeues=count)
                 self._note(sentence)
             case Noted(sentence):
                 self._note(sentence)

@@ -1,6 +1,7 @@
 """The tools: parse the call, run the use case, phrase the answer."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.arguments import with_request_arguments
-from mcp_image_gen_local.server.cancellation import Cancellations
+from mcp_image_gen_local.server.cancellation import Cancellations, caller_of
 from mcp_image_gen_local.server.errors import tool_error, tool_errors
 from mcp_image_gen_local.server.progress import ProgressReporter
 
@@ -30,15 +31,17 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
     async def generate_image(ctx: Context, **arguments: Any) -> ToolResult:
         with tool_errors():
             request = await app.request_of(arguments, app.inputs.refer)
-            job = await app.generate(
+            begun = time.monotonic()
+            async with app.answering(
                 request,
+                caller=caller_of(ctx),
                 wait=app.settings.wait_seconds,
                 on_progress=ProgressReporter(ctx).report,
-                cancels=lambda: cancellations.was_cancelled_by_client(ctx),
-            )
-            if job.error:
-                raise tool_error(job.error, job.job_id)
-            return await answers.render_job(job, app.settings)
+                ending=lambda: cancellations.ending_of(ctx, elapsed=time.monotonic() - begun, call_limit=None),
+            ) as job:
+                if job.error:
+                    raise tool_error(job.error, job.job_id)
+                return await answers.render_job(job, app.settings)
 
     server.tool(
         with_request_arguments(generate_image, GenerationRequest),
@@ -59,7 +62,9 @@ def register_tools(server: FastMCP[Any], app: App, cancellations: Cancellations)
             job = await _known(app, prompt_id, app.runner.find)
             if not job.status.is_final:
                 job = await _watch(ctx, app, prompt_id)
-            return await answers.render_job(job, app.settings)
+            answer = await answers.render_job(job, app.settings)
+            await app.calls.handed_over(job)
+            return answer
 
     @server.tool(
         description="Cancel a queued or running generation. Other jobs are not affected.",

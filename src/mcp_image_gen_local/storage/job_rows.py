@@ -36,12 +36,17 @@ def row_of(job: Job) -> dict[str, Any]:
         **changes_of(job),
         "engine": job.engine,
         "url": job.url,
-        "request": None if job.request is None else _json(job.request),
+        "request": None if job.request is None else request_of(job.request),
         "created": job.created,
         "lease_until": job.lease_until,
         "cancel_requested": job.cancel_requested,
         "filename_ms": job.filename_ms,
     }
+
+
+def request_of(request: Mapping[str, Any]) -> str:
+    """Return the request as a row holds it."""
+    return _json(request)
 
 
 def changes_of(job: Job) -> dict[str, Any]:
