@@ -90,6 +90,19 @@ async def test_killed_and_started_again(caller: Caller, comfyui: ComfyUIServer, 
     assert (again.facts, len(comfyui.prompts)) == (answer.facts, 2)
 
 
+@pytest.mark.parametrize("point", POINTS)
+async def test_started_again_at_once(caller: Caller, comfyui: ComfyUIServer, point: str):
+    """Between two polls: the socket, or that the job ran, tells a restart from a queue that was cleared."""
+    comfyui.hold(point)
+    call = asyncio.ensure_future(caller.generate(seed=9))
+    await at(comfyui, point)
+    await submitted(caller, comfyui.prompts[0]["prompt_id"])
+    await restart(comfyui)
+    comfyui.release(point)
+    answer = await call
+    assert (answer.facts["seed"], AGAIN in answer.story, len(comfyui.rendered)) == (9, True, 1)
+
+
 @pytest.mark.usefixtures("patient")
 async def test_killed_while_it_took_the_job(caller: Caller, comfyui: ComfyUIServer):
     """Killed with the request read and not answered: the job is not in its queue when it is back."""
