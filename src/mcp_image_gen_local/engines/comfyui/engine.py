@@ -46,7 +46,7 @@ from mcp_image_gen_local.engines.comfyui.planning import values_for
 from mcp_image_gen_local.engines.comfyui.queueing import cancel_prompt, send
 from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
 from mcp_image_gen_local.engines.comfyui.socket import EventStream
-from mcp_image_gen_local.engines.comfyui.version import check_version, too_old, version_of
+from mcp_image_gen_local.engines.comfyui.version import Version, check_version, too_old, version_of
 
 Result = TypeVar("Result")
 QUEUE = ("queue_running", "queue_pending")
@@ -63,6 +63,7 @@ class ComfyUIEngine:
     def __init__(self, settings: ComfyUISettings) -> None:
         self._client = ComfyUIClient(settings.url, settings.request_headers)
         self._stream = EventStream(self._client.http, settings.url)
+        self._version = Version(self._client)
         self.url = self._client.url
         self._classes: dict[str, NodeInfo] = {}
         self._graphs: dict[str, Mapping[str, Any]] = {}
@@ -72,7 +73,12 @@ class ComfyUIEngine:
 
     async def capabilities(self, model: str | None) -> Capabilities:
         """Return what the model's family supports; files that may have changed are listed again."""
-        choice = await self._fresh(lambda: self._choose(model))
+        choosing = self._fresh(lambda: self._choose(model))
+        choice, fault = await asyncio.gather(choosing, self._version.fault(), return_exceptions=True)
+        if isinstance(fault, BaseException):  # what else is wrong may be due to it
+            raise fault
+        if isinstance(choice, BaseException):
+            raise choice
         family = choice.family
         features = frozenset(Feature) - ({Feature.GUIDANCE} if family.guidance is None else set())
         return Capabilities(model=choice.file if family is UNKNOWN else family.id, features=features)
@@ -126,7 +132,7 @@ class ComfyUIEngine:
         self._sending.add(job_id)
         try:
             client_id = await self._stream.subscribe(job_id)
-            await self._queue(graph, job_id, client_id)
+            await self._queue(graph, job_id, client_id, was_there=self._stream.is_open)
         except BaseException:
             await self._forget(job_id)
             raise
@@ -134,8 +140,8 @@ class ComfyUIEngine:
             self._sending.discard(job_id)
         return Ticket(host=self.url, id=job_id, data={"seeds": seeds})
 
-    async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> None:
-        sent = await send(self._client, graph, prompt_id, client_id)
+    async def _queue(self, graph: Mapping[str, Any], prompt_id: str, client_id: str, *, was_there: bool) -> None:
+        sent = await send(self._client, graph, prompt_id, client_id, was_there=was_there)
         if sent.repeated:
             self._repeated.add(prompt_id)
         if sent.reply is None:
@@ -222,13 +228,15 @@ class ComfyUIEngine:
     async def _find_files(self, ticket: Ticket) -> bool:
         """Look for images of a job that ComfyUI has forgotten: its files outlive its memory."""
         found: list[dict[str, str]] = []
-        for index in range(max(1, len(ticket.data.get("seeds", ())))):
+        count = max(1, len(ticket.data.get("seeds", ())))
+        for index in range(count):
             image = {"filename": file_name(ticket.id, index), "subfolder": OUTPUT_FOLDER, "type": "output"}
             end = await self._client.view_end(image)
             if end is not None and end.endswith(PNG_END):  # else there is none, or ComfyUI was killed while it wrote
                 found.append(image)
         if found:
-            self._outcomes[ticket.id] = Outcome(kind="success", outputs={"": {"images": found}})
+            kind = "success" if len(found) == count else "lost"
+            self._outcomes[ticket.id] = Outcome(kind=kind, outputs={"": {"images": found}})
         return bool(found)
 
     async def cancel(self, ticket: Ticket) -> bool:

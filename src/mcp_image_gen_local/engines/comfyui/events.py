@@ -71,6 +71,8 @@ class Dequeued:
 class Disconnected:
     """The socket is gone; nothing more will come by this way."""
 
+    was_open: bool = False  #: False: it could not be opened
+
 
 Event = Started | Cached | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Dequeued | Disconnected
 
@@ -134,7 +136,7 @@ def _is_number(value: object) -> bool:
 class Outcome:
     """How a prompt ended, read from its history entry."""
 
-    kind: str  #: "success", "error" or "interrupted"
+    kind: str  #: "success", "error", "interrupted", or "lost": a restart came before all images were finished
     outputs: Mapping[str, Any] = field(default_factory=dict)  #: node_id -> what the node put out
     error: Mapping[str, Any] = field(default_factory=dict)  #: the execution_error message
 

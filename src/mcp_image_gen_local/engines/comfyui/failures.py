@@ -6,6 +6,7 @@ from typing import Any
 from mcp_image_gen_local.domain.errors import (
     GenerationCancelled,
     GenerationFailed,
+    GenerationLost,
     ImageGenError,
     OutOfMemory,
     WorkflowRejected,
@@ -53,6 +54,8 @@ def failure_of(outcome: Outcome) -> ImageGenError | None:
             "The image was interrupted at ComfyUI, by its Cancel button or another program.",
             hint="Call again to generate it.",
         )
+    if outcome.kind == "lost":
+        return GenerationLost("ComfyUI was restarted before it had finished all images.", hint="Call again.")
     return None
 
 

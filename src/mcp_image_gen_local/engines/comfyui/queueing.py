@@ -9,7 +9,12 @@ from typing import Any
 
 import httpx2
 
-from mcp_image_gen_local.domain.errors import GenerationFailed, ImageGenError
+from mcp_image_gen_local.domain.errors import (
+    EngineAnswerUnusable,
+    EngineUnreachable,
+    GenerationFailed,
+    ImageGenError,
+)
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
 from mcp_image_gen_local.engines.comfyui.events import queue_place
 from mcp_image_gen_local.engines.comfyui.failures import shorten
@@ -25,17 +30,31 @@ ABSENCES_TO_BELIEVE = 3
 class Sent:
     """What came of sending a prompt."""
 
-    reply: httpx2.Response | None  #: ComfyUI's, of status 200 or 4xx; None if it got lost and ComfyUI has the prompt
+    reply: httpx2.Response | None  #: ComfyUI's, of status 200 or 4xx; None if it got lost: see `send`
     repeated: bool  #: it was sent twice, and the first may arrive yet
 
 
-async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> Sent:
+async def send(
+    client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str, *, was_there: bool
+) -> Sent:
     """Queue the graph; a prompt whose reply got lost is looked for before it is sent once more.
+
+    Without a reply ComfyUI has the prompt; or, if it `was_there` just before, it went away meanwhile, and who follows
+    the prompt finds out when it is back.
 
     Raises:
         GenerationFailed: no reply, and ComfyUI does not have the prompt.
-        EngineUnreachable: no connection could be made.
+        EngineUnreachable, EngineAnswerUnusable: ComfyUI does not answer, and was not there before.
     """
+    try:
+        return await _send(client, graph, prompt_id, client_id)
+    except (EngineUnreachable, EngineAnswerUnusable):
+        if not was_there:
+            raise
+        return Sent(reply=None, repeated=True)
+
+
+async def _send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> Sent:
     for repeated in (False, True):
         try:
             reply = await client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)

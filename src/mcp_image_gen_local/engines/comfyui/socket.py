@@ -62,6 +62,11 @@ class EventStream:
         self._stalled_until = 0.0
         self._executing: str | None = None  #: prompt_id that frames without metadata belong to
 
+    @property
+    def is_open(self) -> bool:
+        """True while ComfyUI is known to be there."""
+        return self._connected
+
     async def subscribe(self, prompt_id: str) -> str:
         """Begin to collect the prompt's events and return the client id to send with it.
 
@@ -126,10 +131,11 @@ class EventStream:
         while True:
             self._reconnect_now.clear()
             self._client_id = uuid.uuid4().hex
-            failures = 0 if await self._read() else failures + 1
+            was_open = await self._read()
+            failures = 0 if was_open else failures + 1
             self._resolve_connect()
             for listener in self._listeners.values():
-                listener.inbox.put_nowait(Disconnected())
+                listener.inbox.put_nowait(Disconnected(was_open=was_open))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)]):
                     await self._reconnect_now.wait()
