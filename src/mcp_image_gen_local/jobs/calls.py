@@ -85,7 +85,7 @@ class Calls:
         with anyio.CancelScope(shield=True):
             async with self._lock(key):
                 end = await ending()
-                if key and end is not CallEnd.CANCELLED:
+                if key and end is CallEnd.TIMED_OUT:  # one that is gone may have been closed for good
                     await self._leave(job_id, key, end)
         if end is CallEnd.CANCELLED:  # the GPU must not generate what no caller awaits
             with anyio.move_on_after(CANCEL_SECONDS, shield=True):
