@@ -30,3 +30,4 @@ class ModelCatalog:
 
     models: tuple[ModelInfo, ...]  #: usable ones first, the default model first of all
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: role -> every file name of that role
+    problems: tuple[str, ...] = ()  #: why some files are not known, one sentence each

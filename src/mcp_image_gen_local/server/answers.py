@@ -152,6 +152,7 @@ def render_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
     if cut:
         rest = ", ".join(f"{count} more of role {role}" for role, count in cut.items())
         sentences.append(f"Not listed: {rest}; `mcp-image-gen models` lists all.")
+    sentences += catalog.problems
     return _text(facts, " ".join(sentences))
 
 

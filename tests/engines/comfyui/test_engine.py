@@ -255,7 +255,7 @@ async def test_phases_in_words_steps_of_the_sampler(comfyui: ComfyUIServer):
     nodes["20"] = {"class_type": "ImageUpscaleWithModel", "inputs": {}}
     progress = await follow(
         comfyui, theirs, Started(), NodeRunning("1"), NodeRunning("7"), Step("7", 1, 2), NodeRunning("20"),
-        Step("20", 3, 9), NodeRunning("unheard of"), Ended("success", {}), nodes=nodes,
+        Step("20", 3, 9), NodeRunning("unheard of"), Ended("success"), nodes=nodes,
     )  # fmt: skip
     assert [p.describe() for p in progress] == [
         "loading the model", "loading the model", "generating", "generating, step 1/2", "working", "working",
@@ -267,13 +267,13 @@ async def test_a_success_without_an_image_is_looked_up(comfyui: ComfyUIServer):
     """A success that names no image is looked up in a history that lags behind."""
     comfyui.fail("history_late", reads=3)
     theirs = await generate(comfyui, graph())
-    assert await follow(comfyui, theirs, NodeOutput("3", {"text": ["hello"]}), Ended("success", {})) == []
+    assert await follow(comfyui, theirs, NodeOutput("3", ()), Ended("success")) == []
 
 
 async def test_a_success_that_is_named_nowhere_is_a_failure(comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(following, "HISTORY_DELAYS", (0, 0.001))
     with pytest.raises(GenerationFailed, match="neither names it nor keeps a history"):
-        await follow(comfyui, OURS, Ended("success", {}))
+        await follow(comfyui, OURS, Ended("success"))
 
 
 @pytest.mark.parametrize("fault", ["stop", "html"])

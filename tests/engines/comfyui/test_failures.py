@@ -1,5 +1,7 @@
 """Every recorded refusal and failure, as an error that says what to do."""
 
+import json
+
 import pytest
 
 from mcp_image_gen_local.domain.errors import (
@@ -11,12 +13,26 @@ from mcp_image_gen_local.domain.errors import (
     OutOfMemory,
     WorkflowRejected,
 )
-from mcp_image_gen_local.engines.comfyui.events import parse_history
-from mcp_image_gen_local.engines.comfyui.failures import KNOWN_FAULTS, LESS_MEMORY, execution_error, rejection, shorten
+from mcp_image_gen_local.engines.comfyui.failures import execution_error
+from mcp_image_gen_local.engines.comfyui.failures import rejection as rejection_of
+from mcp_image_gen_local.engines.comfyui.faults import FAULTS, LESS_MEMORY, OTHER_FAMILY, fault_of
+from mcp_image_gen_local.engines.comfyui.prompt_reply import parse_prompt_reply
+from mcp_image_gen_local.engines.comfyui.replies import Failure, parse_history
 from tests.comfyui_memory import OUT_OF_MEMORY
 from tests.comfyui_nodes import RECORDINGS, recording
 
 REFUSALS = sorted(path.stem for path in (RECORDINGS / "prompt_fail").glob("*.json"))
+
+
+def rejection(status: int, body: object) -> ImageGenError:
+    """Return the error for a refusal with this body: a text as it is, all else as JSON."""
+    sent = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return rejection_of(parse_prompt_reply(status, sent))
+
+
+def failed(message: str, *, kind: str = "RuntimeError", node: str = "KSampler") -> ImageGenError:
+    """Return the error for a failure with this text."""
+    return execution_error(Failure(node_type=node, exception_type=kind, text=message))
 
 
 def refusal(name: str) -> ImageGenError:
@@ -48,7 +64,8 @@ def test_every_recorded_refusal_has_a_cure(name):
         ("missing_image_file", WorkflowRejected, "ComfyUI refused the node LoadImage: "
          "Custom validation failed for node: image - Invalid image file: nosuch.png"),
         ("no_outputs", WorkflowRejected, "ComfyUI refused the workflow (HTTP 400): Prompt has no outputs"),
-        ("raw_form", WorkflowRejected, "ComfyUI refused the workflow (HTTP 500): no reason given"),
+        ("raw_form", WorkflowRejected,
+         "ComfyUI refused the workflow (HTTP 500): 500 Internal Server Error Server got itself in trouble"),
         ("cycle", WorkflowRejected, "ComfyUI refused the workflow (HTTP 400): Prompt outputs failed validation"),
         ("missing_class_type", WorkflowRejected, "ComfyUI refused the workflow (HTTP 400): "
          "Cannot execute because a node is missing the class_type property. Node ID '#7'"),
@@ -92,8 +109,8 @@ def test_a_request_that_is_too_large_is_told():
     assert "too large (HTTP 413)" in rejection(413, "Maximum request body size 104857600 exceeded.").message
 
 
-@pytest.mark.parametrize("body", [None, "", "text", [], {}, {"error": "old style"}, {"error": None, "node_errors": []},
-                                  {"node_errors": {"1": {"errors": None}}}])  # fmt: skip
+@pytest.mark.parametrize("body", [None, "", [], {}, {"error": None, "node_errors": []}, {"error": {"message": None}},
+                                  {"node_errors": {"1": {"errors": []}}}])  # fmt: skip
 def test_a_refusal_without_a_reason(body):
     """A body without a reason is a refusal all the same."""
     error = rejection(400, body)
@@ -103,8 +120,7 @@ def test_a_refusal_without_a_reason(body):
 @pytest.mark.parametrize("kind", sorted(OUT_OF_MEMORY))
 def test_out_of_memory_is_known_on_every_device(kind):
     exception_type, message = OUT_OF_MEMORY[kind]
-    detail = {"node_type": "KSampler", "exception_type": exception_type, "exception_message": message}
-    error = execution_error(detail)
+    error = failed(message, kind=exception_type)
     assert isinstance(error, OutOfMemory)
     assert error.message.startswith("ComfyUI ran out of memory in node KSampler: ")
     assert "\n" not in error.message
@@ -113,45 +129,45 @@ def test_out_of_memory_is_known_on_every_device(kind):
 
 def test_the_recorded_huge_allocation_is_out_of_memory():
     (entry,) = recording("history_error_huge_alloc.json").values()
-    assert isinstance(execution_error(parse_history(entry).error), OutOfMemory)
+    assert isinstance(execution_error(parse_history(entry).outcome.error), OutOfMemory)
 
 
 def test_a_model_of_unknown_kind_is_told_with_its_cure():
     (entry,) = recording("history_error_unknown_arch.json").values()
-    error = execution_error(parse_history(entry).error)
+    error = execution_error(parse_history(entry).outcome.error)
     assert isinstance(error, GenerationFailed)
     assert "CheckpointLoaderSimple" in error.message
-    assert error.hint == KNOWN_FAULTS["could not detect model type"]
+    assert error.hint == fault_of("could not detect model type").advice
 
 
 def test_a_failure_has_no_traceback():
     """Any other failure is reported without its traceback."""
     (entry,) = recording("history_error_vae_mismatch.json").values()
-    error = execution_error(parse_history(entry).error)
+    error = execution_error(parse_history(entry).outcome.error)
     assert str(error) == (
         "ComfyUI failed in node VAEDecode: Given groups=1, weight of size [512, 16, 3, 3], expected input[1, 4, 8, 8] "
-        "to have 16 channels, but got 4 channels instead ComfyUI's log says more."
+        f"to have 16 channels, but got 4 channels instead {OTHER_FAMILY}"
     )
 
 
-@pytest.mark.parametrize("sign", sorted(KNOWN_FAULTS))
-def test_a_known_fault_is_told_with_its_cure(sign):
-    error = execution_error({"node_type": "UNETLoader", "exception_message": f"RuntimeError: {sign.upper()} (7)"})
-    assert error.hint == KNOWN_FAULTS[sign]
+@pytest.mark.parametrize("sign", [sign for fault in FAULTS for sign in fault.signs])
+def test_a_known_sign_is_told_with_its_cure(sign):
+    error, fault = failed(f"x {sign.upper()} (7)", node="UNETLoader"), fault_of(sign)
+    assert (type(error), error.hint) == (fault.kind, fault.advice)
+    assert sign == sign.lower()
 
 
 @pytest.mark.parametrize(
-    ("detail", "message"),
+    ("failure", "message"),
     [
-        ({}, "ComfyUI failed in node unknown: no reason given"),
-        ({"exception_type": "KeyError", "exception_message": None}, "ComfyUI failed in node unknown: KeyError"),
+        (Failure(), "ComfyUI failed in node unknown: no reason given"),
+        (Failure(exception_type="KeyError"), "ComfyUI failed in node unknown: KeyError"),
     ],
 )
-def test_a_failure_without_a_message(detail, message):
+def test_a_failure_without_a_message(failure, message):
     """A failure without a message says what is known."""
-    assert execution_error(detail).message == message
+    assert execution_error(failure).message == message
 
 
 def test_a_long_message_is_cut():
-    assert shorten("x" * 300) == "x" * 300
-    assert shorten("x" * 301) == "x" * 299 + "…"
+    assert len(failed("x" * 5000).message) < 350

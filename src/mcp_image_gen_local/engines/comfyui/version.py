@@ -1,31 +1,23 @@
 """Which ComfyUI is new enough."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from mcp_image_gen_local.domain.errors import EngineAnswerUnusable
+from mcp_image_gen_local.engines.comfyui.replies import SystemStats
 
 #: The first whose `/interrupt` looks at the prompt_id it is given (ComfyUI PR 9607); an older one stops whatever runs.
 NEEDED = (0, 3, 57)
 
 
-def version_of(system_stats: Mapping[str, Any]) -> str:
-    """Return the version that `/system_stats` tells; empty if it tells none."""
-    system = system_stats.get("system")
-    return str(system.get("comfyui_version") or "") if isinstance(system, dict) else ""
-
-
-def check_version(system_stats: Mapping[str, Any], url: str) -> None:
+def check_version(stats: SystemStats, url: str) -> None:
     """Let a ComfyUI pass that is new enough, or that does not tell its version.
 
     Raises:
         EngineAnswerUnusable: it is too old.
     """
-    version = version_of(system_stats)
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", stats.version)
     if numbers and tuple(map(int, numbers.groups())) < NEEDED:
-        raise too_old(url, f"it is version {version}, which cannot interrupt one job alone")
+        raise too_old(url, f"it is version {stats.version}, which cannot interrupt one job alone")
 
 
 def too_old(url: str, reason: str) -> EngineAnswerUnusable:
