@@ -203,7 +203,9 @@ async def test_a_prompt_to_another_program_is_told(client, httpx2_mock, status):
         await SUBMIT["queue_prompt"](client)
 
 
-@pytest.mark.parametrize("body", [PAGE, "", "{}", "[]", '{"prompt_id": 7}', '{"prompt_id": ""}'])
+@pytest.mark.parametrize(
+    "body", [PAGE, "", "{}", "[]", '{"prompt_id": 7}', '{"prompt_id": ""}', r'{"prompt_id": "\ud800"}']
+)
 async def test_a_reply_that_names_no_prompt_is_uncertain(client, httpx2_mock, body):
     httpx2_mock.post("/prompt").respond(text=body)
     with pytest.raises(SubmitUncertain, match="names no prompt"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_image_gen_local.domain.text import MAX_NAME, clean
+from mcp_image_gen_local.domain.text import MAX_NAME, clean, is_clean
 from mcp_image_gen_local.engines.comfyui.object_info import options
 from mcp_image_gen_local.engines.comfyui.values import entries, label, load, node_id, number, table
 
@@ -53,7 +53,7 @@ def parse_prompt_reply(status: int, body: bytes) -> PromptReply:
     error, prompt_id = fields.get("error"), fields.get("prompt_id")
     return PromptReply(
         status=status,
-        prompt_id=prompt_id if isinstance(prompt_id, str) and 0 < len(prompt_id) <= MAX_NAME else None,
+        prompt_id=prompt_id if isinstance(prompt_id, str) and prompt_id and is_clean(prompt_id) else None,
         is_refused=status != 200 or bool(error) or bool(fields.get("node_errors")),
         faults=faults,
         missing_class=_missing(table(error)),
