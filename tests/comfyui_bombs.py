@@ -1,7 +1,9 @@
 """Replies without measure, for `ComfyUIServer.mutate`: too many bytes, or a byte now and then."""
 
 import asyncio
+import functools
 import gzip
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +17,17 @@ PIECE = b" " * 2**16
 
 def unpacking(megabytes: int, *, times: int = 1) -> Callable[..., Response]:
     """Return a reply of some kilobytes that unpacks to so much."""
-    data = gzip.compress(b" " * (megabytes * 2**20))
-    for _ in range(times - 1):
-        data = gzip.compress(data)
     headers = {"Content-Encoding": ", ".join(["gzip"] * times)}
-    return lambda: Response(data, headers=headers, media_type="application/json")
+
+    @functools.cache
+    def data() -> bytes:
+        packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+        packed = b"".join(packer.compress(bytes(2**20)) for _ in range(megabytes)) + packer.flush()
+        for _ in range(times - 1):
+            packed = gzip.compress(packed)
+        return packed
+
+    return lambda: Response(data(), headers=headers, media_type="application/json")
 
 
 def endless() -> Response:

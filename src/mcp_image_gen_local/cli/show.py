@@ -128,3 +128,5 @@ def models(catalog: ModelCatalog) -> None:
         print(f"{m.name:{longest}}  {m.family:13}  {m.steps:5}  {m.cfg:3g}  {size:9}  {ready}")
     for role, names in catalog.files.items():
         talk.print(f"{role}: {escape(', '.join(names) or 'none')}")
+    for problem in catalog.problems:
+        talk.print(f"[yellow]Note:[/] {escape(problem)}")
