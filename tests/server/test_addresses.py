@@ -140,7 +140,8 @@ async def test_a_proxy_before_a_comfyui_that_is_off(caller: Caller, comfyui: Com
         (302, "https://sso.example/login?next=secret", "engine_refused",
          "refused access: it redirects to https://sso.example (HTTP 302). Set COMFYUI_TOKEN or COMFYUI_HEADERS"),
         (307, "/login", "engine_refused", "Set COMFYUI_TOKEN or COMFYUI_HEADERS"),
-        (302, "http://u:secret@other.example/%1b[31m" + "x" * 5000, "engine_refused", "http://other.example (HTTP 302)"),
+        (302, f"http://u:secret@other.example/%1b[31m{'x' * 5000}", "engine_refused",
+         "it redirects to http://other.example (HTTP 302)"),
         (301, "http://[::1", "engine_answer_unusable", "redirects to nowhere (HTTP 301)"),
         (301, "", "engine_answer_unusable", "(HTTP 301)"),
     ],
@@ -159,9 +160,7 @@ async def test_a_redirect_names_its_target(caller: Caller, comfyui: ComfyUIServe
 # -- secrets ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "reply", [(500, "trouble"), (200, "<html>Sign in</html>"), (418, "x")], ids=["500", "html", "418"]
-)
+@pytest.mark.parametrize("reply", [(500, "trouble"), (200, "<html>Sign in</html>"), (418, "x")], ids=str)
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_password_in_the_address_is_never_told(
     connect, comfyui: ComfyUIServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, route: str, reply: Any
@@ -182,9 +181,7 @@ async def test_a_password_in_the_address_is_never_told(
         caplog.text,
     ]
     basic = base64.b64encode(f"me:{SECRET}".encode()).decode()
-    assert {seen.headers.get("authorization") for seen in comfyui.requests if seen.path != "/prompt"} >= {
-        f"Basic {basic}"
-    }
+    assert f"Basic {basic}" in {seen.headers.get("authorization") for seen in comfyui.requests}
     assert not [text for text in told if SECRET in text or basic in text]
 
 

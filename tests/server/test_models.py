@@ -1,6 +1,10 @@
 """list_available_models, and which model generates when none is named."""
 
+import json
+from typing import Any
+
 import pytest
+from starlette.responses import Response
 
 from mcp_image_gen_local.engines.comfyui.families import FLUX_SCHNELL
 from tests.comfyui_server import ComfyUIServer
@@ -148,3 +152,83 @@ async def test_a_long_list_is_cut_and_says_so(caller: Caller, comfyui: ComfyUISe
     answer = await caller.call("list_available_models")
     assert len(answer.facts["files"]["lora"]) == 40
     assert "Not listed: 5 more of role lora; `mcp-image-gen models` lists all." in answer.story
+
+
+# -- lists that cannot be read ------------------------------------------------------------------------------------
+
+
+def failing(comfyui: ComfyUIServer, *classes: str, status: int = 500, body: str = "trouble") -> None:
+    """Let ComfyUI fail to describe these node classes, all if none is named."""
+
+    def mutate(method: str, path: str, response: Any) -> Any:
+        name = path.removeprefix("/object_info/")
+        is_meant = name != path and (not classes or name in classes)
+        return Response(body.replace("NAME", name), status) if is_meant else response
+
+    comfyui.mutate = mutate
+
+
+BROKEN = {"http_500": (500, "trouble"), "no_json": (200, "<html>"), "odd": (200, '{"NAME": 5}'),
+          "no_list": (200, '{"NAME": {"input": {"required": []}}}')}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), BROKEN.values(), ids=BROKEN)
+async def test_a_list_that_cannot_be_read(caller: Caller, comfyui: ComfyUIServer, status: int, body: str):
+    """The others are listed, a sentence tells of it, and calls that do not need it go on."""
+    failing(comfyui, "UpscaleModelLoader", "CheckpointLoaderSimple", status=status, body=body)
+    answer = await caller.call("list_available_models")
+    assert [m["name"] for m in answer.facts["models"]] == ["flux1-schnell.safetensors"]
+    for role in ("checkpoint", "upscaler"):
+        assert f"ComfyUI's files of role {role} are not known: " in answer.story
+    drawn = await caller.generate()
+    assert drawn.facts["model"] == "flux1-schnell.safetensors"
+    assert "not known" not in drawn.story
+
+
+async def test_a_model_of_a_list_that_cannot_be_read(caller: Caller, comfyui: ComfyUIServer):
+    failing(comfyui, "CheckpointLoaderSimple")
+    answer = await caller.generate(model="sdxl")
+    assert answer.code == "engine_answer_unusable"
+    assert answer.error.startswith("ComfyUI's files of role checkpoint are not known: ")
+    assert "answered HTTP 500. ComfyUI's log says more." in answer.error
+
+
+async def test_a_part_of_a_list_that_cannot_be_read(caller: Caller, comfyui: ComfyUIServer):
+    failing(comfyui, "VAELoader")
+    answer = await caller.generate(model="flux1-schnell")
+    assert answer.code == "engine_answer_unusable"
+    assert answer.error.startswith("ComfyUI's files of role vae are not known: ")
+    second = await caller.generate()
+    assert second.facts["model"] == SDXL
+    assert "ComfyUI's files of role vae are not known: " in second.story
+
+
+async def test_a_node_that_cannot_be_described(caller: Caller, comfyui: ComfyUIServer):
+    """Whether the graph fits it is left to ComfyUI."""
+    failing(comfyui, "CLIPTextEncode", "KSampler")
+    assert (await caller.generate()).facts["status"] == "done"
+
+
+async def test_nothing_can_be_described(caller: Caller, comfyui: ComfyUIServer):
+    failing(comfyui)
+    for answer in (await caller.generate(), await caller.call("list_available_models")):
+        assert answer.code == "engine_answer_unusable"
+        assert f"{comfyui.url}/object_info/" in answer.error
+
+
+async def test_a_refused_file_is_looked_for_again(caller: Caller, comfyui: ComfyUIServer):
+    """ComfyUI refuses a file that its list holds: custom nodes stand between, and it is not called missing.
+
+    Of more than 20 files it tells none with the refusal.
+    """
+    comfyui.models["diffusion_models"] = ["flux1-schnell.safetensors", *(f"{n}.safetensors" for n in range(30))]
+    fault = {"type": "value_not_in_list", "message": "Value not in list", "details": "...",
+             "extra_info": {"input_name": "unet_name", "received_value": "flux1-schnell.safetensors"}}  # fmt: skip
+    body = {"error": {"message": "x"}, "node_errors": {"1": {"class_type": "UNETLoader", "errors": [fault]}}}
+    comfyui.mutate = lambda method, path, response: (
+        Response(json.dumps(body), 400) if (method, path) == ("POST", "/prompt") else response
+    )
+    answer = await caller.generate()
+    assert answer.code == "workflow_rejected"
+    assert "though its own list holds it" in answer.error
+    assert "has no file" not in answer.error

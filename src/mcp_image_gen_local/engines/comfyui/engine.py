@@ -322,8 +322,8 @@ class ComfyUIEngine:
         for role, (class_type, name) in loaders.items():
             info = infos[class_type]
             files[role] = (info.options(name) or ()) if isinstance(info, NodeInfo) else ()
-            if problem := _problem(info, class_type, name):
-                problems[role] = f"ComfyUI's files of role {role} are not known: {problem}"
+            if problem := _problem(role, info, class_type, name):
+                problems[role] = problem
         return Listing(files=files, problems=problems)
 
     async def _describe(self, class_types: Iterable[str]) -> dict[str, NodeInfo | ImageGenError | None]:
@@ -336,10 +336,8 @@ class ComfyUIEngine:
         """
         found: dict[str, NodeInfo | ImageGenError | None] = {c: self._classes.get(c) for c in class_types}
         unknown = [c for c, info in found.items() if info is None]
-        infos = await asyncio.gather(*map(self._client.object_info, unknown), return_exceptions=True)
+        infos = await asyncio.gather(*map(self._describe_one, unknown))
         for class_type, info in zip(unknown, infos, strict=True):
-            if isinstance(info, BaseException) and not isinstance(info, EngineAnswerUnusable | EngineStalled):
-                raise info
             found[class_type] = info
             if isinstance(info, NodeInfo):
                 self._classes[class_type] = info
@@ -348,19 +346,27 @@ class ComfyUIEngine:
             raise failures[0]
         return found
 
+    async def _describe_one(self, class_type: str) -> NodeInfo | ImageGenError | None:
+        try:
+            return await self._client.object_info(class_type)
+        except (EngineAnswerUnusable, EngineStalled) as error:
+            return error.anew()  # its past may hold a reply of many megabytes
+
     async def _forget(self, prompt_id: str) -> None:
         self._graphs.pop(prompt_id, None)
         await self._stream.unsubscribe(prompt_id)
 
 
-def _problem(info: NodeInfo | ImageGenError | None, class_type: str, name: str) -> str:
-    """Return why the choices of this input are not known; empty if they are, or the server lacks the class."""
+def _problem(role: str, info: NodeInfo | ImageGenError | None, class_type: str, name: str) -> str:
+    """Return why the files of this role are not known; empty if they are, or the server lacks the class."""
+    unknown = f"ComfyUI's files of role {role} are not known:"
     if isinstance(info, ImageGenError):
-        return info.message
+        return f"{unknown} {info.message}"
     choices = info.options(name) if info else ()
     if choices is None:
-        return f"it describes the node {class_type} in a form that this server does not know."
-    return f"there are too many; the first {MAX_OPTIONS} are looked at." if len(choices) == MAX_OPTIONS else ""
+        return f"{unknown} it describes the node {class_type} in a form that this server does not know."
+    many = f"ComfyUI lists more than {MAX_OPTIONS} files of role {role}; only the first are looked at."
+    return many if len(choices) == MAX_OPTIONS else ""
 
 
 def _too_many(count: int) -> GenerationFailed | None:

@@ -58,8 +58,8 @@ FAULTS = (
     ),
     Fault(
         signs=("invalid load key, '<'",),
-        advice="The model file is a web page, not a model: the link was of a page, or asked for a login. Download it "
-        "again by the download button or with your account.",
+        advice="The model file is a web page, not a model: the link was of a page, or asked for a login; download it "
+        "again by the download button, or with your account.",
     ),
     Fault(
         signs=("invalid load key, 'v'",),

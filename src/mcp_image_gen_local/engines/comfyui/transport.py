@@ -85,15 +85,15 @@ class Transport:
         announced = reply.headers.get("content-length", "")
         if announced.isdecimal() and int(announced[:20]) > limit:
             raise TooLarge(limit)
-        body = io.BytesIO()
         async with contextlib.AsyncExitStack() as turn, contextlib.aclosing(reply.aiter_bytes()) as pieces:
+            body = turn.enter_context(io.BytesIO())  # closed, so that no traceback keeps its bytes
             async for piece in pieces:
                 if body.tell() <= SMALL < body.tell() + len(piece):
                     await turn.enter_async_context(self._turns[limit])
                 body.write(piece)
                 if body.tell() > limit:
                     raise TooLarge(limit)
-        return body.getvalue()
+            return body.getvalue()
 
     async def speaks_tls(self) -> bool:
         """Return whether the port takes a TLS handshake."""
