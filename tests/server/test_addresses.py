@@ -124,7 +124,7 @@ async def test_a_proxy_before_a_comfyui_that_is_off(caller: Caller, comfyui: Com
     answer = await caller.generate()
     assert answer.code == "engine_unreachable"
     assert answer.error.startswith(
-        f"A proxy answers at {comfyui.url} (HTTP {status}), but ComfyUI behind it does not. ComfyUI is stopped, or still"
+        f"A proxy answers at {comfyui.url} (HTTP {status}), but ComfyUI behind it does not. ComfyUI is stopped"
     )
 
 
@@ -134,6 +134,7 @@ async def test_a_proxy_before_a_comfyui_that_is_off(caller: Caller, comfyui: Com
         (301, "https://gpu.example/object_info/KSampler", "engine_answer_unusable",
          "redirects to https://gpu.example (HTTP 301). Use https://gpu.example in COMFYUI_URL."),
         (308, "https://gpu.example:8443/x", "engine_answer_unusable", "Use https://gpu.example:8443 in COMFYUI_URL."),
+        (301, "https://gpu.example/comfy/object_info/CheckpointLoaderSimple", "engine_answer_unusable", "Use https://"),
         (302, "https://gpu.example/", "engine_answer_unusable", "Use https://gpu.example in COMFYUI_URL."),
         (301, "http://other.example/comfy", "engine_answer_unusable",
          "redirects to http://other.example (HTTP 301). Set COMFYUI_URL to the address of ComfyUI itself."),

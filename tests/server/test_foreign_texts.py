@@ -79,7 +79,7 @@ async def test_samplers_unfit_to_be_shown(caller: Caller, comfyui: ComfyUIServer
     sampler = comfyui._catalogue.get("KSampler")["input"]["required"]["sampler_name"]
     sampler[0] = [EVIL, "eu\x1bler", *sampler[0]]
     answer = await caller.generate(sampler="eular")
-    assert answer.error.startswith("sampler='eular' is unknown to ComfyUI. Use one of: euler, euler_ancestral")
+    assert answer.error.startswith("sampler='eular' is unknown to ComfyUI. Use one of: euler, ")
     assert is_fit(answer.text)
     assert (await caller.generate(sampler="euler")).facts["status"] == "done"
 
@@ -89,9 +89,7 @@ async def test_200000_model_names(caller: Caller, comfyui: ComfyUIServer, monkey
     monkeypatch.setattr("difflib.SequenceMatcher.set_seq1", counted := Counted())
     comfyui.models["vae"] = [f"{n}.safetensors" for n in range(200_000)]
     answer = await caller.call("list_available_models")
-    assert (
-        "ComfyUI's files of role vae are not known: there are too many; the first 20000 are looked at." in answer.story
-    )
+    assert "ComfyUI lists more than 20000 files of role vae; only the first are looked at." in answer.story
     comfyui.models["diffusion_models"] = []
     comfyui.models["vae"] = []
     sampler = comfyui._catalogue.get("KSampler")["input"]["required"]["sampler_name"]

@@ -121,6 +121,15 @@ async def test_a_redirect_to_a_login_is_reported(client, httpx2_mock, call):
     assert httpx2_mock.calls.call_count == 1
 
 
+async def test_a_redirect_to_https_keeps_the_path(httpx2_mock):
+    target = {"Location": "https://gpu.example/tools/comfy/queue"}
+    httpx2_mock.get("http://gpu/tools/comfy/queue").respond(301, headers=target)
+    client = ComfyUIClient("http://gpu/tools/comfy", {})
+    with pytest.raises(EngineAnswerUnusable, match=r"Use https://gpu\.example/tools/comfy in COMFYUI_URL"):
+        await client.queue()
+    await client.aclose()
+
+
 @each(GETS)
 @pytest.mark.parametrize("body", [PAGE, "", "[]", "null", '"text"', '{"cut', "\ufeff"])
 async def test_an_answer_that_is_no_json_object_is_told(client, httpx2_mock, call, body):

@@ -19,7 +19,7 @@ from mcp_image_gen_local.domain.errors import (
     EngineUnreachable,
     ImageGenError,
 )
-from mcp_image_gen_local.domain.text import clean
+from mcp_image_gen_local.domain.text import MAX_NAME, clean
 from mcp_image_gen_local.engines.comfyui.transport import Reply, TooLarge
 
 IS_COMFYUI = "COMFYUI_URL must be the address of ComfyUI itself, not of a login page or another program."
@@ -159,12 +159,13 @@ def _redirected(reply: Reply, url: str, path: str) -> ImageGenError:
     try:
         target = urlsplit(urljoin(url + path, reply.location))
         host = f"{target.scheme}://{target.hostname}" + (f":{target.port}" if target.port else "")
+        base = host + target.path.removesuffix(path) if target.path.endswith(path) else host
     except ValueError:
         return EngineAnswerUnusable(f"{url}{path} redirects to nowhere (HTTP {reply.status}).", hint=IS_COMFYUI)
-    host, told = clean(host, 200), f"{url} redirects to"
+    host, base, told = clean(host, MAX_NAME), clean(base, MAX_NAME), f"{url} redirects to"
     is_login = bool(LOGIN.search(target.path))
     if url.startswith("http:") and target.scheme == "https" and not is_login:
-        return EngineAnswerUnusable(f"{told} {host} (HTTP {reply.status}).", hint=f"Use {host} in COMFYUI_URL.")
+        return EngineAnswerUnusable(f"{told} {host} (HTTP {reply.status}).", hint=f"Use {base} in COMFYUI_URL.")
     if reply.status in (301, 308) and not is_login:
         return EngineAnswerUnusable(
             f"{told} {host} (HTTP {reply.status}).", hint="Set COMFYUI_URL to the address of ComfyUI itself."
