@@ -141,7 +141,7 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
     assert run.code == 1
     assert findings(run.out)["engine"] == (
         "FAIL",
-        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen",
+        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1",
     )
     assert findings(run.out)["folder"][0] == "ok"
 

@@ -56,7 +56,7 @@ async def test_killed_and_gone(caller: Caller, comfyui: ComfyUIServer, point: st
     await at(comfyui, point)
     comfyui.stop()
     error = (await call).error
-    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen")
+    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1")
     assert comfyui.prompts[0]["prompt_id"] in error
     assert any("ComfyUI does not answer, waiting for it" in text for _, _, text in caller.progress)
 

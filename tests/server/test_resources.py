@@ -214,7 +214,7 @@ async def test_an_unknown_id_is_told(caller: Caller, comfyui: ComfyUIServer, uri
 async def test_a_comfyui_that_is_off_is_told(caller: Caller, comfyui: ComfyUIServer, uri: str):
     await anyio.to_thread.run_sync(comfyui.stop)
     assert await error_of(caller, uri) == (
-        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
     )
 
 

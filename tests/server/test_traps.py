@@ -226,7 +226,7 @@ async def test_a_comfyui_that_dies_is_unreachable(caller: Caller, comfyui: Comfy
     await comfyui.reached("step:1")
     await anyio.to_thread.run_sync(comfyui.stop)
     error = (await call).error
-    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen")
+    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1")
     assert f'get_generation_status(prompt_id="{comfyui.prompts[0]["prompt_id"]}")' in error
 
 

@@ -28,17 +28,14 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Event,
     NodeOutput,
     NodeRunning,
-    Outcome,
     Preview,
     QueueChanged,
     Started,
     Step,
-    parse_history,
-    pick_images,
-    queue_place,
 )
 from mcp_image_gen_local.engines.comfyui.failures import failure_of
 from mcp_image_gen_local.engines.comfyui.graph import SAMPLERS
+from mcp_image_gen_local.engines.comfyui.replies import Outcome, pick_images, queue_place
 from mcp_image_gen_local.engines.comfyui.socket import Inbox
 
 POLL_SECONDS = 1.0  #: silence after which history and queue are asked
@@ -157,7 +154,7 @@ class Follower:
             except (EngineUnreachable, EngineAnswerUnusable):
                 return None
             if entry:
-                return parse_history(entry)
+                return entry.outcome
         raise GenerationFailed(
             "ComfyUI says that the image is finished, but neither names it nor keeps a history of it.",
             hint="Look into ComfyUI's output folder, below mcp-image-gen.",
@@ -171,7 +168,7 @@ class Follower:
             return self._unavailable(error)  # a proxy before a ComfyUI that is starting answers, but not usably
         self._silent_since = None
         if entry:
-            self.outcome = parse_history(entry)
+            self.outcome = entry.outcome
             return None
         if place is None:
             self._count_absence()

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
 from mcp_image_gen_local.domain.errors import (
     EngineAnswerUnusable,
     EngineUnreachable,
     GenerationFailed,
     ImageGenError,
 )
+from mcp_image_gen_local.domain.text import clean
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
-from mcp_image_gen_local.engines.comfyui.events import queue_place
-from mcp_image_gen_local.engines.comfyui.failures import shorten
+from mcp_image_gen_local.engines.comfyui.prompt_reply import PromptReply
+from mcp_image_gen_local.engines.comfyui.replies import queue_place
 from mcp_image_gen_local.engines.comfyui.version import check_version
 
 LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
@@ -30,7 +29,7 @@ ABSENCES_TO_BELIEVE = 3
 class Sent:
     """What came of sending a prompt."""
 
-    reply: httpx2.Response | None  #: ComfyUI's, of status 200 or 4xx; None if it got lost: see `send`
+    reply: PromptReply | None  #: ComfyUI's; None if it got lost: see `send`
     repeated: bool  #: it was sent twice, and the first may arrive yet
 
 
@@ -68,7 +67,7 @@ async def _send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str,
     is_gone = await cancel_prompt(client, prompt_id)
     state = "It is not in its queue, so calling again is safe." if is_gone else "It may be generated all the same."
     raise GenerationFailed(
-        f"ComfyUI did not take the job: {shorten(str(doubt))}.", hint=f"{state} ComfyUI's log says more."
+        f"ComfyUI did not take the job: {clean(doubt)}.", hint=f"{state} ComfyUI's log says more."
     ) from doubt
 
 

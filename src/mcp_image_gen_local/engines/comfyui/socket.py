@@ -15,10 +15,12 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Dequeued,
     Disconnected,
     Event,
+    Preview,
     QueueChanged,
     parse_frame,
     parse_message,
 )
+from mcp_image_gen_local.engines.comfyui.values import load
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0)  #: pauses before the next attempt; the
 STALLED_SECONDS = 60.0  #: for which no job waits, after one has waited in vain
 MAX_MESSAGE_BYTES = 64 * 2**20  # images of SaveImageWebsocket come this way too
 MAX_PREVIEW_BYTES = 400_000  #: a larger frame is no preview
+MAX_EVENTS, MAX_PREVIEWS = 1_000, 50  #: that wait for one job
 #: Sent first: ComfyUI then tells of each preview whose it is.
 FEATURES = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
@@ -172,7 +175,7 @@ class EventStream:
             self._deliver_frame(bytes(data))
         elif isinstance(data, str):
             with contextlib.suppress(ValueError):
-                self._deliver_text(json.loads(data))
+                self._deliver_text(load(data))
 
     def _deliver_text(self, message: object) -> None:
         parsed = parse_message(message)
@@ -189,5 +192,8 @@ class EventStream:
             self._dispatch(parsed[0] or self._executing, parsed[1])
 
     def _dispatch(self, prompt_id: str | None, event: Event) -> None:
-        if prompt_id in self._listeners:
-            self._listeners[prompt_id].inbox.put_nowait(event)
+        if prompt_id not in self._listeners:
+            return
+        inbox = self._listeners[prompt_id].inbox
+        if inbox.qsize() < (MAX_PREVIEWS if isinstance(event, Preview) else MAX_EVENTS):
+            inbox.put_nowait(event)  # of a flood the rest is left out: polling tells what it would have told

@@ -2,8 +2,6 @@
 
 import re
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from mcp_image_gen_local.domain.errors import (
     EngineAnswerUnusable,
@@ -12,6 +10,7 @@ from mcp_image_gen_local.domain.errors import (
     ImageGenError,
 )
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient
+from mcp_image_gen_local.engines.comfyui.replies import SystemStats
 
 REMEMBERED_SECONDS = 300.0  #: for which a ComfyUI that is new enough, or does not tell, is not asked again
 
@@ -38,30 +37,23 @@ class Version:
         self._good_until = time.monotonic() + (REMEMBERED_SECONDS if answers else 0)
         return None
 
-    async def _ask(self) -> tuple[Mapping[str, Any], bool]:
+    async def _ask(self) -> tuple[SystemStats, bool]:
         """Return what ComfyUI tells of itself, and whether anything is there that answers."""
         try:
             return await self._client.system_stats(), True
         except ImageGenError as failure:  # a proxy may not pass the question; most are new enough
-            return {}, isinstance(failure, EngineStalled) or not isinstance(failure, EngineUnreachable)
+            return SystemStats(), isinstance(failure, EngineStalled) or not isinstance(failure, EngineUnreachable)
 
 
-def version_of(system_stats: Mapping[str, Any]) -> str:
-    """Return the version that `/system_stats` tells; empty if it tells none."""
-    system = system_stats.get("system")
-    return str(system.get("comfyui_version") or "") if isinstance(system, dict) else ""
-
-
-def check_version(system_stats: Mapping[str, Any], url: str) -> None:
+def check_version(stats: SystemStats, url: str) -> None:
     """Let a ComfyUI pass that is new enough, or that does not tell its version.
 
     Raises:
         EngineAnswerUnusable: it is too old.
     """
-    version = version_of(system_stats)
-    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", stats.version)
     if numbers and tuple(map(int, numbers.groups())) < NEEDED:
-        raise too_old(url, f"it is version {version}, which cannot interrupt one job alone")
+        raise too_old(url, f"it is version {stats.version}, which cannot interrupt one job alone")
 
 
 def too_old(url: str, reason: str) -> EngineAnswerUnusable:
