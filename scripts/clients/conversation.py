@@ -1,0 +1,57 @@
+"""What the scripted model does next: it calls `generate_image` once per message of the person. Pure."""
+
+import json
+import re
+import uuid
+from typing import Any
+
+from scripts.clients.apis import Api
+from scripts.clients.steps import Call, Say, Step, Tool
+
+WANTED = "generate_image"
+ARGUMENTS = {"prompt": "a red apple", "seed": 7}
+HELP = "help_"  #: mark in the ids of calls that look for the tool
+MOST_HELP = 6  #: such calls in one conversation
+DONE, ABSENT = "done", "no such tool"
+
+
+def next_step(api: Api, body: dict[str, Any]) -> Step:
+    """Return a call if the person has spoken or the tool has been found; else a text.
+
+    A request without tools is about something else, such as a title for the conversation.
+    """
+    tools = api.tools(body)
+    answered = api.result_ids(api.latest(body))
+    if not tools or any(HELP not in each for each in answered):
+        return Say(text=DONE)
+    if tool := offered(tools):
+        return Call(tool=tool, arguments=ARGUMENTS, id=f"call_{_unique()}")
+    return _look_for_it({tool.name: tool for tool in tools}, json.dumps(body))
+
+
+def offered(tools: list[Tool]) -> Tool | None:
+    """Return the wanted tool; clients put a prefix before its name."""
+    return next((tool for tool in tools if tool.name.endswith(WANTED)), None)
+
+
+def _look_for_it(tools: dict[str, Tool], conversation: str) -> Step:
+    full_name = next(iter(re.findall(rf"[\w-]+__{WANTED}", conversation)), WANTED)
+    tried = len(set(re.findall(rf"{HELP}[0-9a-f]+", conversation)))
+    # Codex' and Claude Code's search, Qwen Code's search and call by name, shells that let time pass.
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("ToolSearch", {"query": f"select:{full_name}"}),
+        ("tool_search", {"query": WANTED.replace("_", " "), "limit": 8}),
+        ("exec_command", {"cmd": "sleep 5"}),
+        ("shell", {"command": ["sleep", "5"]}),
+    ]
+    if "tool_call" in tools and tried:
+        arguments = {"name": full_name, "arguments": ARGUMENTS}
+        return Call(tool=tools["tool_call"], arguments=arguments, id=f"call_{_unique()}")
+    for name, arguments in ways:
+        if name in tools and tried < MOST_HELP:
+            return Call(tool=tools[name], arguments=arguments, id=f"call_{HELP}{_unique()}")
+    return Say(text=ABSENT)
+
+
+def _unique() -> str:
+    return uuid.uuid4().hex[:16]
