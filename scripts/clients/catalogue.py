@@ -17,6 +17,7 @@ class ClientProgram:
     title: str
     npm: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
+    bin: str = ""
     version: str
     files: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)

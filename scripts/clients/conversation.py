@@ -9,7 +9,7 @@ from scripts.clients.apis import Api
 from scripts.clients.steps import Call, Say, Step, Tool
 
 WANTED = "generate_image"
-ARGUMENTS = {"prompt": "a red apple", "seed": 7}
+CALL = "call_"  #: all ids of calls begin so
 HELP = "help_"  #: mark in the ids of calls that look for the tool
 MOST_HELP = 6  #: such calls in one conversation
 DONE, ABSENT = "done", "no such tool"
@@ -20,13 +20,13 @@ def next_step(api: Api, body: dict[str, Any]) -> Step:
 
     A request without tools is about something else, such as a title for the conversation.
     """
-    tools = api.tools(body)
+    tools, conversation = api.tools(body), json.dumps(body)
     answered = api.result_ids(api.latest(body))
     if not tools or any(HELP not in each for each in answered):
         return Say(text=DONE)
     if tool := offered(tools):
-        return Call(tool=tool, arguments=ARGUMENTS, id=f"call_{_unique()}")
-    return _look_for_it({tool.name: tool for tool in tools}, json.dumps(body))
+        return Call(tool=tool, arguments=_arguments(conversation), id=f"{CALL}{_unique()}")
+    return _look_for_it({tool.name: tool for tool in tools}, conversation)
 
 
 def offered(tools: list[Tool]) -> Tool | None:
@@ -45,12 +45,18 @@ def _look_for_it(tools: dict[str, Tool], conversation: str) -> Step:
         ("shell", {"command": ["sleep", "5"]}),
     ]
     if "tool_call" in tools and tried:
-        arguments = {"name": full_name, "arguments": ARGUMENTS}
-        return Call(tool=tools["tool_call"], arguments=arguments, id=f"call_{_unique()}")
+        arguments = {"name": full_name, "arguments": _arguments(conversation)}
+        return Call(tool=tools["tool_call"], arguments=arguments, id=f"{CALL}{_unique()}")
     for name, arguments in ways:
         if name in tools and tried < MOST_HELP:
-            return Call(tool=tools[name], arguments=arguments, id=f"call_{HELP}{_unique()}")
+            return Call(tool=tools[name], arguments=arguments, id=f"{CALL}{HELP}{_unique()}")
     return Say(text=ABSENT)
+
+
+def _arguments(conversation: str) -> dict[str, Any]:
+    """Return a seed of its own for each call, or ComfyUI has the image already."""
+    earlier = set(re.findall(rf"{CALL}[0-9a-f]{{16}}", conversation))
+    return {"prompt": "a red apple", "seed": 7 + len(earlier)}
 
 
 def _unique() -> str:

@@ -20,9 +20,9 @@ def install(client: ClientProgram, home: Path) -> Path:
     if client.npm:
         install_node(home)
         _once(home / client.id, client.npm, _npm)
-        return home / client.id / "node_modules" / ".bin"
+        return home / client.id / (client.bin or "node_modules/.bin")
     _once(home / client.id, client.pip, _pip)
-    return home / client.id / "bin"
+    return home / client.id / (client.bin or "bin")
 
 
 def install_node(home: Path) -> Path:

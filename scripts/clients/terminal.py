@@ -28,7 +28,7 @@ QUESTIONS = {
     b"\x1b]10;?": b"\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
     b"\x1b]11;?": b"\x1b]11;rgb:0000/0000/0000\x1b\\",
 }
-KEYS = {"esc": b"\x1b", "ctrl-c": b"\x03", "enter": b"\r"}
+KEYS = {"esc": b"\x1b", "ctrl-c": b"\x03", "enter": b"\r", "up": b"\x1b[A"}
 
 
 class Terminal:

@@ -15,7 +15,9 @@ async def main() -> None:
     """Print the agent's answer."""
     provider = OpenAIProvider(base_url=os.environ["MODEL_URL"], api_key="none")
     model = OpenAIChatModel(os.environ["MODEL"], provider=provider)
-    toolset = MCPToolset(StdioTransport(os.environ["SERVER"], []))
+    limit = os.environ["LIMIT"]
+    options = {"read_timeout": float(limit)} if limit else {}
+    toolset = MCPToolset(StdioTransport(os.environ["SERVER"], []), **options)
     async with Agent(model, toolsets=[toolset]) as agent:
         print((await agent.run(sys.argv[1])).output)
 
