@@ -80,7 +80,8 @@ def main() -> int:
     subprocess.run([*shlex.split(given.server), "--version"], check=True, timeout=60, stdout=subprocess.DEVNULL)
     for name in names:
         _run_client(known[name], given)
-        _report(given.out)
+        text = _report(given.out)  # after each, so that nothing is lost
+    print(text)
     return 0
 
 
@@ -124,7 +125,10 @@ def _run_client(client: ClientProgram, given: argparse.Namespace) -> None:
     outcomes = {}
     for name, scenario in SCENARIOS.items():
         if scenario.applies(client) and name in (given.only or SCENARIOS):
-            outcomes[name] = _run_scenario(client, name, programs, given)
+            try:
+                outcomes[name] = _run_scenario(client, name, programs, given)
+            except (OSError, subprocess.SubprocessError) as error:  # the others still tell something
+                print(f"{client.id}: {name} failed: {error}", file=sys.stderr)
     found = finding(client.title, client.version, client.limit_seconds, outcomes)
     _keep(found, given.out / client.id / "finding.json")
 
@@ -150,14 +154,14 @@ def _keep(found: Finding, file: Path) -> None:
     file.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
 
 
-def _report(out: Path) -> None:
-    """Print the table of all findings in `out`, and write it and `observed.json` there."""
+def _report(out: Path) -> str:
+    """Return the table of all findings in `out`, and write it and `observed.json` there."""
     files = [out / name / "finding.json" for name in catalogue()]
     observed = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
     text = table([Finding(**each) for each in observed])
     (out / "observed.json").write_text(json.dumps(observed, indent=2) + "\n", "utf-8")
     (out / "table.md").write_text(text + "\n", "utf-8")
-    print(text)
+    return text
 
 
 if __name__ == "__main__":

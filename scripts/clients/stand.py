@@ -15,6 +15,7 @@ from scripts.clients.catalogue import FOLDER, ClientProgram, fill
 from scripts.clients.fake_llm import MODEL, FakeModel
 from scripts.clients.photo import photo
 from scripts.clients.protocol import Record, read_log
+from scripts.clients.strays import end_strays
 from scripts.clients.terminal import Terminal
 from tests.comfyui_server import ComfyUIServer
 
@@ -61,7 +62,7 @@ class Stand:
 
     def prepare(self) -> None:
         """Write the server's command and the client's files, and run what it needs before its first start."""
-        for each in (self._project, self._home, self.folder / "images", self.folder / "state"):
+        for each in (self._project, self.home, self.folder / "images", self.folder / "state"):
             each.mkdir(parents=True)
         self._write_server()
         for name, text in self.client.files.items():
@@ -90,7 +91,8 @@ class Stand:
         return self.folder / "project"
 
     @property
-    def _home(self) -> Path:
+    def home(self) -> Path:
+        """The client's home directory."""
         return self.folder / "home"
 
     def _values(self) -> dict[str, str]:
@@ -98,7 +100,7 @@ class Stand:
             "server": str(self.folder / "mcp-image-gen"),
             "model": self.model.url,
             "model_name": MODEL,
-            "home": str(self._home),
+            "home": str(self.home),
             "project": str(self._project),
             "libraries": str(FOLDER / "libraries"),
             "prompt": PROMPT,
@@ -108,7 +110,7 @@ class Stand:
 
     def _env(self) -> dict[str, str]:
         path = os.pathsep.join([*map(str, self.programs), SYSTEM_PATH])
-        plain = {"PATH": path, "HOME": str(self._home), "TERM": "xterm-256color", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
+        plain = {"PATH": path, "HOME": str(self.home), "TERM": "xterm-256color", "LANG": "C.UTF-8", "SHELL": "/bin/sh"}
         chosen = {name: fill(text, self._values()) for name, text in self.client.env.items()}
         return plain | chosen
 
@@ -149,4 +151,7 @@ def stand(
             limit=limit,
         )
         ready.prepare()
-        yield ready
+        try:
+            yield ready
+        finally:
+            end_strays(ready.home)
