@@ -30,7 +30,7 @@ class Finding:
     image_by_default: str | None = None  #: with the settings that the server chooses for this client
     link: str | None = None  #: "image", "text" or "dropped": what the model gets of a resource link
     path_to_model: bool | None = None
-    path_to_person: bool | None = None  #: on the screen of the interactive program; of the other one if there is none
+    path_to_person: bool | None = None  #: on the screen of the interactive program
     loops: bool | None = None  #: it lets the model generate again and again
     call_limit_s: float | None = None  #: without a setting; 0: none within `call_limit_tried_s`
     call_limit_tried_s: float | None = None
@@ -71,7 +71,6 @@ def _read_answer(outcome: Outcome) -> dict[str, Any]:
         "tools_in_first_turn": _first_turn(outcome.turns),
         "image_by_default": str(seen) if seen else None,
         "path_to_model": seen.has_path if seen else None,
-        "path_to_person": shows_path(outcome),
         "loops": len(calls(outcome.log, WANTED)) > 1 if seen else None,
     }
 
@@ -120,7 +119,7 @@ def _read_end(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-#: Later ones win: what a person sees of an interactive program counts more than what a script prints.
+#: Later ones win: a limit that is set is reached more often than the client's own.
 READERS = {
     "answer": _read_answer,
     "raw": _read_raw,

@@ -14,6 +14,7 @@ from scripts.clients.terminal import Terminal
 
 START_SECONDS, ANSWER_SECONDS = 60, 90
 SETTLE_SECONDS = 6  #: in which a client that has given up says so, and an image that is finished is saved
+QUIET_SECONDS = 2  #: without output, after which a program waits for its input
 HELD = "step:2"  #: where ComfyUI stops while a client waits
 
 
@@ -60,11 +61,11 @@ def person(stand: Stand, _: float) -> Outcome:
     """Ask in the interactive program, look at its screen, ask again and stop the call with a key."""
     with stand.start(stand.client.person) as terminal:
         _pass_questions(stand, terminal)
-        terminal.type(PROMPT)
+        _ask(stand, terminal)
         stand.wait(lambda: terminal.ended or _says(stand) > 0, ANSWER_SECONDS)
         stand.wait(lambda: terminal.ended, 2)  # time to write it on the screen
         shown = _outcome(stand, terminal)
-        return _with(shown, **_stop(stand, terminal, lambda: terminal.type(PROMPT)))
+        return _with(shown, **_stop(stand, terminal, lambda: _ask(stand, terminal)))
 
 
 def stop(stand: Stand, _: float) -> Outcome:
@@ -100,6 +101,7 @@ def _stop(stand: Stand, terminal: Terminal, ask: Callable[[], None]) -> dict[str
 def _pass_questions(stand: Stand, terminal: Terminal) -> None:
     """Wait for the input line, and answer what the client asks before it."""
     answered: set[str] = set()
+    began = time.monotonic()
 
     def ready() -> bool:
         for question, keys in stand.client.answers.items():
@@ -107,9 +109,17 @@ def _pass_questions(stand: Stand, terminal: Terminal) -> None:
                 answered.add(question)
                 time.sleep(0.5)
                 terminal.press(keys)
-        return False
+        return time.monotonic() - began > stand.client.ready_seconds and terminal.quiet_seconds > QUIET_SECONDS
 
-    stand.wait(ready, stand.client.ready_seconds)
+    stand.wait(ready, 4 * stand.client.ready_seconds)
+
+
+def _ask(stand: Stand, terminal: Terminal) -> None:
+    """Type the prompt; press Enter again if the client asks the model nothing."""
+    before = len(stand.model.turns)
+    terminal.type(PROMPT)
+    if not stand.wait(lambda: len(stand.model.turns) > before, QUIET_SECONDS * 5):
+        terminal.press("enter")
 
 
 def _has_looped(stand: Stand) -> bool:

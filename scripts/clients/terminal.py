@@ -39,6 +39,7 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self._log = log
         self._output = bytearray()
+        self._written_at = time.monotonic()
         self._process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=dict(env),
             start_new_session=True, preexec_fn=_take_terminal,
@@ -63,6 +64,11 @@ class Terminal:
     def ended(self) -> bool:
         """Whether the program has ended."""
         return self._process.poll() is not None
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long nothing has been written."""
+        return time.monotonic() - self._written_at
 
     def press(self, keys: str) -> None:
         """Press keys by name, separated by spaces, e.g. "esc esc"."""
@@ -110,6 +116,7 @@ class Terminal:
             if not got:
                 return
             self._output += got
+            self._written_at = time.monotonic()
             for question, answer in QUESTIONS.items():
                 if question in got:
                     os.write(self._master, answer)
