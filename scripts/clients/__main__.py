@@ -39,12 +39,19 @@ class Scenario:
     meaning: str
     variables: Mapping[str, str] = field(default_factory=dict)
     limit: bool = False
+    http: bool = False
     applies: Callable[[ClientProgram], bool] = lambda _: True
 
 
 SCENARIOS = {
     "answer": Scenario(act=scenarios.answer, meaning="one image, with what the server chooses for the client"),
     "raw": Scenario(act=scenarios.answer, meaning="one image as PNG with a link, whatever the client", variables=RAW),
+    "http": Scenario(
+        act=scenarios.answer,
+        meaning="one image from a server on HTTP",
+        http=True,
+        applies=lambda client: bool(client.http_entry),
+    ),
     "stop": Scenario(
         act=scenarios.stop, meaning="Ctrl-C during a call of the script", applies=lambda client: not client.person
     ),
@@ -140,7 +147,7 @@ def _run_scenario(client: ClientProgram, name: str, programs: tuple[Path, ...], 
     server = tuple(shlex.split(given.server))
     with stand(
         client, given.out / client.id / name, server=server, variables=variables, programs=programs,
-        limit=scenario.limit,
+        limit=scenario.limit, http=scenario.http,
     ) as ready:  # fmt: skip
         return scenario.act(ready, given.patience)
 

@@ -26,6 +26,8 @@ class ClientProgram:
     person: tuple[str, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
     stop: str = "ctrl-c"
+    entry: str = ""
+    http_entry: str = ""
     limit: str = ""
     limit_seconds: float = 0
     ready_seconds: float = 8

@@ -23,6 +23,8 @@ class Finding:
     client_info_name: str | None = None
     client_info_version: str | None = None
     protocol: str | None = None
+    user_agent: str | None = None  #: over HTTP
+    http_image: str | None = None  #: what the model gets over HTTP
     progress_token: bool | None = None
     tools_in_first_turn: str | None = None  #: "yes", "by search" or "no"
     image: str | None = None  #: "image", "text" or "dropped": what the model gets of a PNG
@@ -83,6 +85,12 @@ def _read_raw(outcome: Outcome) -> dict[str, Any]:
     return {"image": seen.kind, "image_detail": str(seen), "link": seen.link if has_link else None}
 
 
+def _read_http(outcome: Outcome) -> dict[str, Any]:
+    agents = [record["user_agent"] for record in outcome.log if record.get("user_agent")]
+    seen = seen_by_model(outcome.turns)
+    return {"user_agent": agents[0] if agents else None, "http_image": str(seen) if seen else None}
+
+
 def _read_person(outcome: Outcome) -> dict[str, Any]:
     shown = shows_path(outcome) if outcome.images else None
     return {"path_to_person": shown, **_read_stop(outcome)}
@@ -123,6 +131,7 @@ def _read_end(outcome: Outcome) -> dict[str, Any]:
 READERS = {
     "answer": _read_answer,
     "raw": _read_raw,
+    "http": _read_http,
     "stop": _read_stop,
     "person": _read_person,
     "default_limit": _read_default_limit,

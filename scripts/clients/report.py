@@ -68,6 +68,7 @@ COLUMNS: tuple[Column, ...] = (
     ("Link", lambda found: _known(found.link)),
     ("Path: model", lambda found: _known(found.path_to_model)),
     ("Path: person", lambda found: _known(found.path_to_person)),
+    ("User agent over HTTP", lambda found: _known(found.user_agent)),
     ("Asks for progress", lambda found: _known(found.progress_token)),
     ("A call may take", _limit),
     ("Its time-out", _time_out),

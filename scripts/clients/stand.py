@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.clients.catalogue import FOLDER, ClientProgram, fill
 from scripts.clients.fake_llm import MODEL, FakeModel
+from scripts.clients.http_server import http_server
 from scripts.clients.photo import photo
 from scripts.clients.protocol import Record, read_log
 from scripts.clients.strays import end_strays
@@ -36,6 +37,7 @@ class Stand:
     variables: Mapping[str, str]  #: of the server
     programs: tuple[Path, ...]  #: folders with the client's programs
     limit: bool  #: whether the client is told to give up early
+    url: str = ""  #: of the server on HTTP; empty where the client starts it
 
     @property
     def images(self) -> list[Path]:
@@ -96,7 +98,12 @@ class Stand:
         return self.folder / "home"
 
     def _values(self) -> dict[str, str]:
+        values = self._plain_values()
+        return {**values, "entry": fill(self.client.http_entry if self.url else self.client.entry, values)}
+
+    def _plain_values(self) -> dict[str, str]:
         return {
+            "url": self.url,
             "server": str(self.folder / "mcp-image-gen"),
             "model": self.model.url,
             "model_name": MODEL,
@@ -134,12 +141,14 @@ def stand(
     variables: Mapping[str, str],
     programs: tuple[Path, ...],
     limit: bool = False,
+    http: bool = False,
 ) -> Iterator[Stand]:
     """Yield a prepared stand in an empty `folder`; its model and ComfyUI run until the end of the block."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    comfyui = ComfyUIServer(step_seconds=0.3, image=photo)
-    with comfyui, FakeModel(folder=folder / "requests") as model:
+    with ExitStack() as stack:
+        comfyui = stack.enter_context(ComfyUIServer(step_seconds=0.3, image=photo))
+        model = stack.enter_context(FakeModel(folder=folder / "requests"))
         ready = Stand(
             client=client,
             folder=folder,
@@ -150,8 +159,9 @@ def stand(
             programs=programs,
             limit=limit,
         )
+        if http:
+            url = stack.enter_context(http_server(server, ready.server_env(), folder))
+            ready = replace(ready, url=url)
         ready.prepare()
-        try:
-            yield ready
-        finally:
-            end_strays(ready.home)
+        stack.callback(end_strays, ready.home)
+        yield ready

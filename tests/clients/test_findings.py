@@ -85,10 +85,29 @@ def test_the_kept_results_are_those_of_known_clients():
 
 
 def test_a_client_names_nothing_that_is_not_filled_in():
-    known = ("server", "model", "model_name", "home", "project", "libraries", "prompt", "limit", "limit_seconds")
+    known = (
+        "server",
+        "url",
+        "entry",
+        "model",
+        "model_name",
+        "home",
+        "project",
+        "libraries",
+        "prompt",
+        "limit",
+        "limit_seconds",
+    )
     values = dict.fromkeys(known, "x")
     for client in catalogue().values():
-        texts = [*client.files, *client.files.values(), *client.env.values(), *client.once, *client.person]
+        texts = [
+            *client.files,
+            *client.files.values(),
+            *client.env.values(),
+            *client.once,
+            *client.person,
+            client.entry,
+        ]
         assert not [text for text in texts if "${" in fill(text, values)], client.id
 
 
