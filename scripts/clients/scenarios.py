@@ -15,6 +15,8 @@ from scripts.clients.terminal import Terminal
 START_SECONDS, ANSWER_SECONDS = 60, 90
 SETTLE_SECONDS = 6  #: in which a client that has given up says so, and an image that is finished is saved
 QUIET_SECONDS = 2  #: without output, after which a program waits for its input
+MOST_TRIES, ECHO_SECONDS, SEND_SECONDS = 3, 6, 12
+LAST_WORD = PROMPT.split()[-1]
 HELD = "step:2"  #: where ComfyUI stops while a client waits
 
 
@@ -115,11 +117,18 @@ def _pass_questions(stand: Stand, terminal: Terminal) -> None:
 
 
 def _ask(stand: Stand, terminal: Terminal) -> None:
-    """Type the prompt; press Enter again if the client asks the model nothing."""
+    """Type the prompt and send it; a program that is not ready yet loses keys, so that both are done again."""
     before = len(stand.model.turns)
-    terminal.type(PROMPT)
-    if not stand.wait(lambda: len(stand.model.turns) > before, QUIET_SECONDS * 5):
+    for _ in range(MOST_TRIES):
+        shown = len(terminal.text)
+        terminal.type(PROMPT)
+        if stand.wait(lambda seen=shown: LAST_WORD in terminal.text[seen:], ECHO_SECONDS):
+            break
+        terminal.press("clear")
+    for _ in range(MOST_TRIES):
         terminal.press("enter")
+        if terminal.ended or stand.wait(lambda: len(stand.model.turns) > before, SEND_SECONDS):
+            break
 
 
 def _has_looped(stand: Stand) -> bool:

@@ -11,6 +11,7 @@ import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +29,7 @@ QUESTIONS = {
     b"\x1b]10;?": b"\x1b]10;rgb:ffff/ffff/ffff\x1b\\",
     b"\x1b]11;?": b"\x1b]11;rgb:0000/0000/0000\x1b\\",
 }
-KEYS = {"esc": b"\x1b", "ctrl-c": b"\x03", "enter": b"\r", "up": b"\x1b[A"}
+KEYS = {"esc": b"\x1b", "ctrl-c": b"\x03", "enter": b"\r", "up": b"\x1b[A", "clear": b"\x15"}
 
 
 class Terminal:
@@ -73,16 +74,19 @@ class Terminal:
     def press(self, keys: str) -> None:
         """Press keys by name, separated by spaces, e.g. "esc esc"."""
         for key in keys.split():
-            os.write(self._master, KEYS[key])
+            self._write(KEYS[key])
             time.sleep(0.3)  # pressed together they would be another key
 
     def type(self, text: str) -> None:
-        """Type a line as a person does: key by key, and then Enter."""
+        """Type as a person does, key by key."""
         for letter in text:
-            os.write(self._master, letter.encode())
+            self._write(letter.encode())
             time.sleep(0.01)
         time.sleep(0.5)  # else a client takes it for pasted text, in which Enter is a line break
-        self.press("enter")
+
+    def _write(self, keys: bytes) -> None:
+        with suppress(OSError):  # the program has ended
+            os.write(self._master, keys)
 
     def end(self) -> None:
         """End the program's process group: politely, and after 3 seconds by force."""
@@ -119,7 +123,7 @@ class Terminal:
             self._written_at = time.monotonic()
             for question, answer in QUESTIONS.items():
                 if question in got:
-                    os.write(self._master, answer)
+                    self._write(answer)
 
 
 def _take_terminal() -> None:
