@@ -122,13 +122,18 @@ def _ask(stand: Stand, terminal: Terminal) -> None:
     for _ in range(MOST_TRIES):
         shown = len(terminal.text)
         terminal.type(PROMPT)
-        if stand.wait(lambda seen=shown: LAST_WORD in terminal.text[seen:], ECHO_SECONDS):
+        if stand.wait(lambda seen=shown: LAST_WORD in _squeezed(terminal.text[seen:]), ECHO_SECONDS):
             break
         terminal.press("clear")
     for _ in range(MOST_TRIES):
         terminal.press("enter")
         if terminal.ended or stand.wait(lambda: len(stand.model.turns) > before, SEND_SECONDS):
             break
+
+
+def _squeezed(text: str) -> str:
+    """Return a text without spaces: a cursor movement within a word counts as one."""
+    return "".join(text.split())
 
 
 def _has_looped(stand: Stand) -> bool:
