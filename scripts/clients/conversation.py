@@ -20,7 +20,7 @@ def next_step(api: Api, body: dict[str, Any]) -> Step:
 
     A request without tools is about something else, such as a title for the conversation.
     """
-    tools, conversation = api.tools(body), json.dumps(body)
+    tools, conversation = api.tools(body), json.dumps(body).replace("\\n", " ")
     answered = api.result_ids(api.latest(body))
     if not tools or any(HELP not in each for each in answered):
         return Say(text=DONE)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scripts.clients.apis import Api, api_of, is_streamed
-from scripts.clients.conversation import next_step
+from scripts.clients.conversation import HELP, next_step
 from scripts.clients.steps import Call, Say, Step
 
 MOST_CALLS = 5  #: of one run; a client whose model would call for ever is stopped there
@@ -65,12 +65,16 @@ class FakeModel:
         """Return what the model does, and keep the request."""
         with self._lock:
             step = next_step(api, body)
-            if sum(isinstance(turn.step, Call) for turn in self.turns) >= MOST_CALLS:
+            if sum(_generates(turn.step) for turn in self.turns) >= MOST_CALLS:
                 step = Say(text="That is enough.")
             self.turns.append(Turn(at=time.time(), api=api, path=path, body=body, step=step, user_agent=user_agent))
             file = self.folder / f"{len(self.turns):03}.json"
         file.write_text(json.dumps({"path": path, "step": repr(step), "body": body}, indent=1), "utf-8")
         return step
+
+
+def _generates(step: Step) -> bool:
+    return isinstance(step, Call) and HELP not in step.id
 
 
 class _Handler(BaseHTTPRequestHandler):

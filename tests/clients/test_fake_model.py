@@ -71,9 +71,11 @@ def test_a_request_without_tools_gets_a_text(path: str):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_deferred_tool_is_looked_for(path: str):
-    step = next_step(api(path), asked(path, tool="ToolSearch"))
+    """By its full name, if the client's instructions list it in a line of its own."""
+    listed = {"role": "user", "content": "Deferred tools:\nmcp__image-gen__generate_image\n"}
+    step = next_step(api(path), asked(path, listed, tool="ToolSearch"))
     assert isinstance(step, Call)
-    assert step.tool.name == "ToolSearch"
+    assert (step.tool.name, step.arguments) == ("ToolSearch", {"query": "select:mcp__image-gen__generate_image"})
 
 
 @pytest.mark.parametrize("path", PATHS)
