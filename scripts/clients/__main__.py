@@ -21,8 +21,8 @@ from scripts.clients import scenarios
 from scripts.clients.catalogue import FOLDER, ClientProgram, catalogue
 from scripts.clients.findings import Finding, as_json, finding
 from scripts.clients.installs import install, install_node
+from scripts.clients.outcome import Outcome
 from scripts.clients.report import table
-from scripts.clients.scenarios import Outcome
 from scripts.clients.stand import Stand, stand
 
 SERVER = FOLDER.parent.parent / ".venv" / "bin" / "mcp-image-gen"

@@ -11,23 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from scripts.clients.apis import Api, api_of, is_streamed
-from scripts.clients.conversation import HELP, next_step
-from scripts.clients.steps import Call, Say, Step
+from scripts.clients.conversation import next_step
+from scripts.clients.steps import Say, Step
+from scripts.clients.turn import Turn
 
 MOST_CALLS = 5  #: of one run; a client whose model would call for ever is stopped there
 MODEL = "gpt-4o"  #: a name that clients know and take for one that sees images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """A request of the client, and the model's answer."""
-
-    at: float  #: seconds since 1970
-    api: Api
-    path: str
-    body: dict[str, Any]
-    step: Step
-    user_agent: str
 
 
 @dataclass(kw_only=True)
@@ -61,20 +50,16 @@ class FakeModel:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, api: Api, path: str, body: dict[str, Any], user_agent: str) -> Step:
+    def answer(self, api: Api, path: str, body: dict[str, Any]) -> Step:
         """Return what the model does, and keep the request."""
         with self._lock:
             step = next_step(api, body)
-            if sum(_generates(turn.step) for turn in self.turns) >= MOST_CALLS:
+            if sum(turn.generates for turn in self.turns) >= MOST_CALLS:
                 step = Say(text="That is enough.")
-            self.turns.append(Turn(at=time.time(), api=api, path=path, body=body, step=step, user_agent=user_agent))
+            self.turns.append(Turn(at=time.time(), api=api, path=path, body=body, step=step))
             file = self.folder / f"{len(self.turns):03}.json"
         file.write_text(json.dumps({"path": path, "step": repr(step), "body": body}, indent=1), "utf-8")
         return step
-
-
-def _generates(step: Step) -> bool:
-    return isinstance(step, Call) and HELP not in step.id
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -97,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = "count_tokens" in self.path or "countTokens" in self.path
             self._send_json({"input_tokens": 100, "totalTokens": 100}, 200 if known else 404)
             return
-        step = self.fake.answer(api, self.path, body, self.headers.get("User-Agent", ""))
+        step = self.fake.answer(api, self.path, body)
         model = str(body.get("model", MODEL))
         if is_streamed(self.path, body):
             self._send("text/event-stream", b"".join(_event(each) for each in api.stream(step, model)))

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scripts.clients.conversation import HELP, WANTED, offered
-from scripts.clients.fake_llm import Turn
+from scripts.clients.conversation import WANTED, offered
+from scripts.clients.outcome import Outcome
 from scripts.clients.protocol import calls, client_says, sends_progress_token
-from scripts.clients.scenarios import Outcome
 from scripts.clients.seen import Seen, seen_in
 from scripts.clients.steps import Tool
+from scripts.clients.turn import Turn
 
 EXTENDED = 1.6  #: a call that lasts so many times its limit is kept alive by progress messages
 
@@ -141,11 +141,7 @@ READERS = {
 
 def seen_by_model(turns: Sequence[Turn]) -> Seen | None:
     """Return what the model got of the first answer of the wanted tool; None if it got none."""
-    for turn in turns:
-        latest = turn.api.latest(turn.body)
-        if any(HELP not in each for each in turn.api.result_ids(latest)):
-            return seen_in(latest)
-    return None
+    return next((seen_in(turn.latest) for turn in turns if turn.has_result), None)
 
 
 def shows_path(outcome: Outcome) -> bool:

@@ -1,35 +1,20 @@
 """What is done with each client, and what came of it."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from scripts.clients.conversation import HELP, WANTED
-from scripts.clients.fake_llm import Turn
+from scripts.clients.conversation import WANTED
+from scripts.clients.keyboard import ask, pass_questions
 from scripts.clients.later import collect
-from scripts.clients.protocol import Record, calls, cancellation
-from scripts.clients.stand import PROMPT, Stand
+from scripts.clients.outcome import Outcome
+from scripts.clients.protocol import calls, cancellation
+from scripts.clients.stand import Stand
 from scripts.clients.steps import Say
 from scripts.clients.terminal import Terminal
 
 START_SECONDS, ANSWER_SECONDS = 60, 90
 SETTLE_SECONDS = 6  #: in which a client that has given up says so, and an image that is finished is saved
-QUIET_SECONDS = 2  #: without output, after which a program waits for its input
-MOST_TRIES, ECHO_SECONDS, SEND_SECONDS = 3, 6, 12
-LAST_WORD = PROMPT.split()[-1]
 HELD = "step:2"  #: where ComfyUI stops while a client waits
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The traces of one run."""
-
-    log: tuple[Record, ...]  #: of the tap
-    turns: tuple[Turn, ...]  #: of the model
-    screen: str
-    images: tuple[str, ...]  #: names of the saved files
-    ended: bool  #: the program ended by itself
-    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def answer(stand: Stand, _: float) -> Outcome:
@@ -56,18 +41,18 @@ def limit(stand: Stand, patience: float) -> Outcome:
         outcome = _outcome(stand, terminal)
     told = cancellation(list(outcome.log), WANTED)
     job = _job(stand, in_time=in_time)
-    return _with(outcome, gave_up=gave_up, seconds=waited, job=job, told=told and told[1], is_told=bool(told))
+    return outcome.with_facts(gave_up=gave_up, seconds=waited, job=job, told=told and told[1], is_told=bool(told))
 
 
 def person(stand: Stand, _: float) -> Outcome:
     """Ask in the interactive program, look at its screen, ask again and stop the call with a key."""
     with stand.start(stand.client.person) as terminal:
-        _pass_questions(stand, terminal)
-        _ask(stand, terminal)
+        pass_questions(stand, terminal)
+        ask(stand, terminal)
         stand.wait(lambda: terminal.ended or _says(stand) > 0, ANSWER_SECONDS)
         stand.wait(lambda: terminal.ended, 2)  # time to write it on the screen
         shown = _outcome(stand, terminal)
-        return _with(shown, **_stop(stand, terminal, lambda: _ask(stand, terminal)))
+        return shown.with_facts(**_stop(stand, terminal, lambda: ask(stand, terminal)))
 
 
 def stop(stand: Stand, _: float) -> Outcome:
@@ -77,10 +62,10 @@ def stop(stand: Stand, _: float) -> Outcome:
         return _outcome(stand, terminal, **facts)
 
 
-def _stop(stand: Stand, terminal: Terminal, ask: Callable[[], None]) -> dict[str, object]:
+def _stop(stand: Stand, terminal: Terminal, begin: Callable[[], None]) -> dict[str, object]:
     before, images = len(stand.comfyui.prompts), len(stand.images)
     stand.comfyui.hold(HELD)
-    ask()
+    begin()
     if not stand.wait(lambda: len(stand.comfyui.prompts) > before, START_SECONDS):
         return {"stopped": None}
     time.sleep(2)  # the person looks at it for a while
@@ -100,64 +85,23 @@ def _stop(stand: Stand, terminal: Terminal, ask: Callable[[], None]) -> dict[str
     }
 
 
-def _pass_questions(stand: Stand, terminal: Terminal) -> None:
-    """Wait for the input line, and answer what the client asks before it."""
-    answered: set[str] = set()
-    began = time.monotonic()
-
-    def ready() -> bool:
-        for question, keys in stand.client.answers.items():
-            if question not in answered and question in terminal.text:
-                answered.add(question)
-                time.sleep(0.5)
-                terminal.press(keys)
-        return time.monotonic() - began > stand.client.ready_seconds and terminal.quiet_seconds > QUIET_SECONDS
-
-    stand.wait(ready, 4 * stand.client.ready_seconds)
-
-
-def _ask(stand: Stand, terminal: Terminal) -> None:
-    """Type the prompt and send it; a program that is not ready yet loses keys, so that both are done again."""
-    before = len(stand.model.turns)
-    for _ in range(MOST_TRIES):
-        shown = len(terminal.text)
-        terminal.type(PROMPT)
-        if stand.wait(lambda seen=shown: LAST_WORD in _squeezed(terminal.text[seen:]), ECHO_SECONDS):
-            break
-        terminal.press("clear")
-    for _ in range(MOST_TRIES):
-        terminal.press("enter")
-        if terminal.ended or stand.wait(lambda: len(stand.model.turns) > before, SEND_SECONDS):
-            break
-
-
-def _squeezed(text: str) -> str:
-    """Return a text without spaces: a cursor movement within a word counts as one."""
-    return "".join(text.split())
-
-
 def _has_looped(stand: Stand) -> bool:
     return len(calls(stand.log(), WANTED)) >= 4
 
 
 def _says(stand: Stand) -> int:
-    return sum(isinstance(turn.step, Say) and _has_results(turn) for turn in stand.model.turns)
+    return sum(isinstance(turn.step, Say) and turn.has_result for turn in stand.model.turns)
 
 
 def _has_given_up(stand: Stand) -> bool:
-    return bool(cancellation(stand.log(), WANTED)) or any(map(_has_results, stand.model.turns))
-
-
-def _has_results(turn: Turn) -> bool:
-    """Return whether the client brings the answer of the wanted tool."""
-    return any(HELP not in each for each in turn.api.result_ids(turn.api.latest(turn.body)))
+    return bool(cancellation(stand.log(), WANTED)) or any(turn.has_result for turn in stand.model.turns)
 
 
 def _seconds_of_call(stand: Stand) -> float | None:
     called, told = calls(stand.log(), WANTED), cancellation(stand.log(), WANTED)
     if not called:
         return None
-    answered = (turn.at for turn in stand.model.turns if _has_results(turn))
+    answered = (turn.at for turn in stand.model.turns if turn.has_result)
     end = told[0] if told else next(answered, time.time())
     return round(end - called[0][0], 1)
 
@@ -176,10 +120,5 @@ def _outcome(stand: Stand, terminal: Terminal, **facts: object) -> Outcome:
         turns=tuple(stand.model.turns),
         screen=terminal.text,
         images=tuple(path.name for path in stand.images),
-        ended=terminal.ended,
         facts=facts,
     )
-
-
-def _with(outcome: Outcome, **facts: object) -> Outcome:
-    return Outcome(**{**vars(outcome), "facts": {**outcome.facts, **facts}})

@@ -6,9 +6,9 @@ from typing import Any
 
 from scripts.clients.catalogue import FOLDER, catalogue, fill
 from scripts.clients.findings import Finding, finding
+from scripts.clients.outcome import Outcome
 from scripts.clients.protocol import cancellation, client_says
 from scripts.clients.report import COLUMNS, table
-from scripts.clients.scenarios import Outcome
 
 TOOL = "generate_image"
 OBSERVED: list[dict[str, Any]] = json.loads((FOLDER / "observed.json").read_text("utf-8"))
@@ -28,7 +28,7 @@ def cancelled(number: int, at: float, reason: str) -> dict[str, Any]:
 
 
 def outcome(*log: dict[str, Any], screen: str = "", images: tuple[str, ...] = (), **facts: object) -> Outcome:
-    return Outcome(log=log, turns=(), screen=screen, images=images, ended=True, facts=facts)
+    return Outcome(log=log, turns=(), screen=screen, images=images, facts=facts)
 
 
 def test_a_client_says_who_it_is_when_it_connects():
