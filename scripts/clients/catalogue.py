@@ -29,6 +29,7 @@ class ClientProgram:
     entry: str = ""
     http_entry: str = ""
     limit: str = ""
+    no_limit: str = ""
     limit_seconds: float = 0
     ready_seconds: float = 8
 

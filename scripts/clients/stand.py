@@ -111,7 +111,7 @@ class Stand:
             "project": str(self._project),
             "libraries": str(FOLDER / "libraries"),
             "prompt": PROMPT,
-            "limit": self.client.limit if self.limit else "",
+            "limit": self.client.limit if self.limit else self.client.no_limit,
             "limit_seconds": f"{self.client.limit_seconds:g}" if self.limit else "",
         }
 

@@ -69,7 +69,7 @@ def main(path: str, command: list[str]) -> None:
     assert server.stdin is not None
     assert server.stdout is not None
     for task in (
-        threading.Thread(target=pump, args=(log, "client", sys.stdin.buffer.raw, server.stdin), daemon=True),
+        threading.Thread(target=pump, args=(log, "client", sys.stdin.buffer, server.stdin), daemon=True),
         threading.Thread(target=forward_signals, args=(log, server), daemon=True),
     ):
         task.start()
