@@ -12,18 +12,22 @@ WANTED = "generate_image"
 CALL = "call_"  #: all ids of calls begin so
 HELP = "help_"  #: mark in the ids of calls that look for the tool
 MOST_HELP = 6  #: such calls in one conversation
+SUMMARY = re.compile("summary of (our|the|this) conversation", re.IGNORECASE)
 DONE, ABSENT = "done", "no such tool"
 
 
 def next_step(api: Api, body: dict[str, Any]) -> Step:
     """Return a call if the person has spoken or the tool has been found; else a text.
 
-    A request without tools is about something else, such as a title for the conversation.
+    A request without tools is about something else, such as a title for the conversation. One for a summary comes from
+    a client whose context is full.
     """
     tools, conversation = api.tools(body), json.dumps(body).replace("\\n", " ")
-    answered = api.result_ids(api.latest(body))
-    if not tools or any(HELP not in each for each in answered):
+    latest = api.latest(body)
+    if not tools or any(HELP not in each for each in api.result_ids(latest)):
         return Say(text=DONE)
+    if latest and SUMMARY.search(json.dumps(latest[-1])):
+        return Say(text="The person wants an image of a red apple.")
     if tool := offered(tools):
         return Call(tool=tool, arguments=_arguments(conversation), id=f"{CALL}{_unique()}")
     return _look_for_it({tool.name: tool for tool in tools}, conversation)

@@ -33,7 +33,7 @@ class Finding:
     link: str | None = None  #: "image", "text" or "dropped": what the model gets of a resource link
     path_to_model: bool | None = None
     path_to_person: bool | None = None  #: on the screen of the interactive program
-    loops: bool | None = None  #: it lets the model generate again and again
+    loops: bool | None = None  #: given a PNG, it lets the model generate again and again
     call_limit_s: float | None = None  #: without a setting; 0: none within `call_limit_tried_s`
     call_limit_tried_s: float | None = None
     own_limit_s: float | None = None  #: where a call ended that the client was told to end earlier
@@ -73,16 +73,16 @@ def _read_answer(outcome: Outcome) -> dict[str, Any]:
         "tools_in_first_turn": _first_turn(outcome.turns),
         "image_by_default": str(seen) if seen else None,
         "path_to_model": seen.has_path if seen else None,
-        "loops": len(calls(outcome.log, WANTED)) > 1 if seen else None,
     }
 
 
 def _read_raw(outcome: Outcome) -> dict[str, Any]:
     seen = seen_by_model(outcome.turns)
+    loops = len(calls(outcome.log, WANTED)) > 1
     if seen is None:
-        return {}
+        return {"loops": True, "image_detail": "never the answer"} if loops else {}
     has_link = (client_says(outcome.log).protocol or "") >= "2025-06-18"  # the server sends no link before
-    return {"image": seen.kind, "image_detail": str(seen), "link": seen.link if has_link else None}
+    return {"image": seen.kind, "image_detail": str(seen), "link": seen.link if has_link else None, "loops": loops}
 
 
 def _read_http(outcome: Outcome) -> dict[str, Any]:

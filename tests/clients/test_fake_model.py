@@ -92,6 +92,12 @@ def test_stream_and_document_say_the_same(path: str):
         assert text in json.dumps(events)
 
 
+def test_a_summary_is_no_reason_to_call():
+    """A client whose context is full asks for one, and offers its tools all the same."""
+    please = {"role": "user", "content": "Please provide a concise summary of our conversation."}
+    assert isinstance(next_step(api(PATHS[0]), asked(PATHS[0], please)), Say)
+
+
 def test_a_search_of_codex_brings_tools():
     """Codex finds tools by a call of its own kind, and they come in groups."""
     found = {"type": "namespace", "name": "mcp__image_gen", "tools": [{"name": "generate_image"}]}
