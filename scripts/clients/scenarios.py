@@ -49,6 +49,8 @@ def person(stand: Stand, _: float) -> Outcome:
     with stand.start(stand.client.person) as terminal:
         pass_questions(stand, terminal)
         ask(stand, terminal)
+        if not stand.model.turns:
+            return _outcome(stand, terminal)
         stand.wait(lambda: terminal.ended or _says(stand) > 0, ANSWER_SECONDS)
         stand.wait(lambda: terminal.ended, 2)  # time to write it on the screen
         shown = _outcome(stand, terminal)
