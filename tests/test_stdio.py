@@ -130,7 +130,7 @@ def test_it_starts_while_comfyui_is_off(spawn, comfyui: ComfyUIServer):
     assert result["isError"] is True
     line, sentence = result["content"][0]["text"].split("\n")
     assert json.loads(line)["error"]["code"] == "engine_unreachable"
-    assert sentence == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+    assert sentence == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
     comfyui.start()
     assert server.ask("tools/call", GENERATE)["isError"] is False
     code, log = server.close()

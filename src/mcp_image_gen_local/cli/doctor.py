@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import doctor_clients, doctor_folders
@@ -99,7 +100,10 @@ async def _engine(app: App) -> Findings:
 
 
 async def _models(app: App) -> Findings:
-    return [_readiness(await app.engine.models())]
+    catalog = await app.engine.models()
+    found = _readiness(catalog)
+    level = max(found.level, Level.WARN, key=list(Level).index) if catalog.problems else found.level
+    return [replace(found, level=level, text=". ".join([found.text, *catalog.problems]))]
 
 
 def _readiness(catalog: ModelCatalog) -> Finding:

@@ -136,6 +136,8 @@ def models(catalog: ModelCatalog) -> None:
         line(f"{name:{longest}}  {model.family:{widest}}  {_defaults(model):21}  {_readiness(model)}")
     for role, names in catalog.files.items():
         talk.print(f"{role}: {escape(', '.join(clean(name, MAX_NAME) for name in names) or 'none')}")
+    for problem in catalog.problems:
+        talk.print(f"[yellow]Note:[/] {escape(problem)}")
 
 
 def _defaults(model: ModelInfo) -> str:

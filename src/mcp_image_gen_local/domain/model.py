@@ -31,3 +31,4 @@ class ModelCatalog:
 
     models: tuple[ModelInfo, ...]  #: usable ones first; before them the default model, if it is not ready
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: role -> every file name of that role
+    problems: tuple[str, ...] = ()  #: why some files are not known, one sentence each

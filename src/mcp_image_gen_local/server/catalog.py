@@ -11,6 +11,7 @@ from mcp_image_gen_local.domain.text import clean
 MAX_BYTES = 6000  #: of the whole answer
 MAX_NAME = 120  #: characters of one name
 MAX_KINDS = 20  #: kinds of unsupported files that are counted on their own
+MAX_PROBLEMS = 4  #: sentences about lists that cannot be read
 FEW = 3  #: ready models that the sentence repeats, and parts that an incomplete one is said to lack
 #: Names of files of each other role, and incomplete models that are listed; the first that leaves a third for models.
 SHARES = ((3, 5), (0, 5), (0, 1))
@@ -92,6 +93,7 @@ def _sentences(catalog: ModelCatalog, ready: list[ModelInfo], left_out: int, res
         yield f"{clean(first.family, MAX_NAME)} is not ready; missing: {clean('; '.join(first.missing))}."
     if told := ", ".join(_not_listed(catalog, left_out, rest)):
         yield f"Not listed: {told}; `mcp-image-gen models` lists all."
+    yield from catalog.problems[:MAX_PROBLEMS]
 
 
 def _not_listed(catalog: ModelCatalog, left_out: int, rest: Mapping[str, Any]) -> Iterable[str]:

@@ -146,7 +146,7 @@ async def test_no_engine_replaces_one_that_is_down(connect, comfyui: ComfyUIServ
     """The engine is never chosen in place of one that is down."""
     comfyui.stop()
     answer = await (await connect()).generate()
-    assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+    assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
 
 
 async def test_its_one_model_is_listed_with_its_defaults(icons: Caller):

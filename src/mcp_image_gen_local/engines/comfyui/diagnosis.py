@@ -23,14 +23,14 @@ async def diagnose(settings: ComfyUISettings, failure: Exception | None) -> Sequ
     client = ComfyUIClient(settings.url, settings.request_headers)
     try:
         if failure is None:
-            return [await _socket(client, settings.url)]
+            return [await _socket(client)]
         return await _stranger(client) if isinstance(failure, EngineAnswerUnusable) else []
     finally:
         await client.aclose()
 
 
-async def _socket(client: ComfyUIClient, url: str) -> Finding:
-    address = "ws" + url.removeprefix("http") + "/ws"
+async def _socket(client: ComfyUIClient) -> Finding:
+    address = "ws" + client.url.removeprefix("http") + "/ws"  # the client adds user and password
     try:
         async with asyncio.timeout(SECONDS), client.http.websocket(address, params={"clientId": uuid.uuid4().hex}):
             return Finding(subject="socket", text="ComfyUI's WebSocket can be reached: progress comes at once")

@@ -12,6 +12,7 @@ from mcp_image_gen_local.engines.comfyui import names
 from mcp_image_gen_local.engines.comfyui.families import CHECKPOINT, FAMILIES, FLUX_SCHNELL, UNKNOWN, Family, by_id
 from mcp_image_gen_local.engines.comfyui.installed import (
     LOADERS,
+    MODEL_ROLES,
     PLANNING_ROLES,
     Inventory,
     ResolvedModel,
@@ -20,7 +21,7 @@ from mcp_image_gen_local.engines.comfyui.installed import (
 )
 from mcp_image_gen_local.engines.comfyui.recognition import foreign_of
 
-__all__ = ["LOADERS", "PLANNING_ROLES", "Inventory", "ResolvedModel", "catalog", "choices", "resolve"]
+__all__ = ["LOADERS", "MODEL_ROLES", "PLANNING_ROLES", "Inventory", "ResolvedModel", "catalog", "choices", "resolve"]
 
 MAX_NAMED = 8  #: candidates that an error lists
 MAX_COMPARED = 1000  #: names that a misspelt one is compared with
