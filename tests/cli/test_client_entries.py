@@ -56,6 +56,7 @@ def test_the_package_of_a_command_line(line: str, runner: str):
         (".json", '{"mcpServers": {"a": {"command": "uvx", "args": ["NAME"]}}}'),
         (".json", '{"projects": {"/x": {"mcpServers": {"a": {"args": ["NAME"], "env": {}, "command": "uvx"}}}}}'),
         (".jsonc", '{"mcp": {"a": {"type": "local", "command": ["uvx", "NAME"],} /* my */, }, // server\n}'),
+        (".json", '{"context_servers": {"a": {"command": {"path": "uvx", "args": ["NAME"], "env": {}}}}}'),
         (".toml", '[mcp_servers.a]\ncommand = "uvx"\nargs = ["NAME"]\n'),
         (".yaml", "mcpServers:\n  - name: a\n    command: uvx\n    args:\n      - --quiet\n      - NAME\n"),
         (".yaml", 'extensions:\n  a:\n    cmd: uvx\n    args: ["NAME"]\n    envs: {}\n'),
@@ -78,6 +79,13 @@ def test_an_entry_is_found_in_each_format(suffix: str, text: str):
 )
 def test_other_entries_are_left_alone(suffix: str, text: str):
     assert runners_of_stranger(parse(suffix, text.replace("NAME", STRANGER))) == []
+
+
+def test_a_file_of_beginnings_takes_no_time():
+    """A file of a stranger's project cannot hold doctor up."""
+    for begin in ("/*", '"', "//", "[,", ", " * 10):
+        with pytest.raises((ValueError, RecursionError)):
+            parse(".json", "{" + begin * 10**5)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,11 @@ def test_settings_that_cannot_be_read_are_a_finding(bare: Command, as_json: list
     assert "IMAGE_GEN_WAIT_SECONDS: Input should be a valid number" in text
 
 
+def test_options_that_exclude_each_other_are_bad_usage(bare: Command):
+    run = bare("doctor", "--engine", "builtin", "--url", "http://127.0.0.1:1")
+    assert (run.code, run.out) == (2, "")
+
+
 # -- folders ------------------------------------------------------------------------------------------------------
 
 

@@ -12,9 +12,11 @@ STRANGER = "mcp-image-gen"
 RUNNERS = frozenset({"uvx", "uv", "pipx", "pip", "pip3", "npx", "npm", "pnpm", "pnpx", "yarn", "bun", "bunx"})
 SOURCES = ("--from", "--spec", "--package")  #: name the package of the command that follows
 BESIDE = ("--with", "--with-editable")  #: name a package to be installed too
+TEXT = r'("(?:\\.|[^"\\])*(?:"|\Z))'  #: also without an end, or a long file of beginnings would take hours
 #: a text, or what JSON does not have: comments; then commas before a closing bracket
-COMMENTS = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
-LAST_COMMAS = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
+COMMENTS = re.compile(TEXT + r"|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+LAST_COMMAS = re.compile(TEXT + r"|,(?=\s*[}\]])", re.DOTALL)
+PROGRAM = ("command", "cmd", "path")  #: keys under which clients name it, beside `args`
 YAML_COMMENT = re.compile(r"(?m)(?:^|\s)#.*$")
 YAML_COMMAND = re.compile(r"(?m)^[ \t-]*(?:command|cmd):[ \t]*(.*)$")
 YAML_ARGUMENTS = re.compile(r"(?m)^[ \t-]*args:[ \t]*(\[[^\]]*\]|(?:\r?\n[ \t]*-[ \t]+[^\n]*)+)")
@@ -58,7 +60,7 @@ def _commands(values: Any) -> Iterator[list[str]]:
     while waiting:
         each = waiting.pop()
         if isinstance(each, dict):
-            parts = [*_texts(each.get("command", each.get("cmd"))), *_texts(each.get("args"))]
+            parts = [text for key in (*PROGRAM, "args") for text in _texts(each.get(key))]
             yield [word for part in parts for word in part.split()]  # a shell has its command in one argument
             waiting += each.values()
         elif isinstance(each, list):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import doctor_clients, doctor_folders
-from mcp_image_gen_local.domain.errors import ImageGenError, SettingsInvalid, unexpected
+from mcp_image_gen_local.domain.errors import ImageGenError, InvalidRequest, SettingsInvalid, unexpected
 from mcp_image_gen_local.domain.finding import Finding, Level
 from mcp_image_gen_local.domain.model import ModelCatalog, ModelInfo
 from mcp_image_gen_local.domain.text import clean
@@ -33,6 +33,8 @@ async def _opened(open_app: Callable[[], App]) -> AsyncIterator[App | Finding]:
     """Yield the app, or why there is none; an engine's package may raise anything, also when it is closed."""
     try:
         app = open_app()
+    except InvalidRequest:  # options that exclude each other
+        raise
     except Exception as error:
         yield _failure("settings" if isinstance(error, SettingsInvalid) else "engine", error)
         return
