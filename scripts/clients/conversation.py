@@ -1,4 +1,4 @@
-"""What the scripted model does next: it calls `generate_image` once per message of the person. Pure."""
+"""What the scripted model does next: it calls `generate_image` once per message of the person. No I/O."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Anthropic's Messages, which Claude Code speaks. Pure."""
+"""Anthropic's Messages, which Claude Code speaks. No I/O."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions, which most clients speak to models of one's own. Pure."""
+"""OpenAI's Chat Completions, which most clients speak to models of one's own. No I/O."""
 
 import json
 from collections.abc import Sequence

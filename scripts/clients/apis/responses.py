@@ -1,4 +1,4 @@
-"""OpenAI's Responses, which Codex and the OpenAI Agents SDK speak. Pure."""
+"""OpenAI's Responses, which Codex and the OpenAI Agents SDK speak. No I/O."""
 
 import json
 from collections.abc import Iterator, Sequence
