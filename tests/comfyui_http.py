@@ -103,6 +103,7 @@ class App:
             return
         try:
             response = self._barred(scope) or await self._answer(scope, body)
+            response = self._notes.mutate(scope["method"], scope["path"], response)
             await response(scope, receive, send)
         except Cut:
             self._cut(scope["client"])

@@ -72,6 +72,8 @@ class ComfyUIServer:
         self.image: Render = image or images.generate
         self.system_stats: Json = copy.deepcopy(recording("system_stats.json"))
         self.system_stats["system"]["comfyui_version"] = version
+        #: changes what is replied: (method, path, response) -> response
+        self.mutate: Callable[[str, str, Any], Any] = lambda method, path, response: response
         self.files = Files()  #: what lies in the output, input and temp folders
         self.requests: list[Seen] = []
         self.prompts: list[Any] = []  #: JSON bodies of POST /prompt, refused ones too

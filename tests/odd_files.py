@@ -89,6 +89,7 @@ def odd_files() -> dict[str, tuple[bytes, bool]]:
         "EXIF that is none": with_chunks(chunk(b"eXIf", b"x" * 5000)),
         "short physical size": with_chunks(chunk(b"pHYs", b"1")),
         "JPEG named PNG": jpeg,
+        "two sizes": with_chunks(bare_png(60_000)[8:33]),
     }
     refused = {
         "empty": b"",

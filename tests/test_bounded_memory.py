@@ -13,6 +13,7 @@ from PIL import Image
 from tests.huge_images import bare_png, claiming_gif, claiming_jpeg, huge_png, huge_tiff, huge_webp
 
 MEGABYTES = 400  #: for the whole process, interpreter and libraries included
+RESERVED = 300  #: megabytes that threads reserve and do not use
 #: Begins with the image as both engines do, then saves it as if an engine had returned it; prints what became of both.
 PROGRAM = f"""
 import asyncio, json, resource, sys
@@ -28,7 +29,7 @@ from mcp_image_gen_local.storage.inputs import InputImages
 Image.init()
 path = Path(sys.argv[1])
 pages = int(Path("/proc/self/statm").read_text().split()[0])
-limit = pages * resource.getpagesize() + {MEGABYTES} * 2**20
+limit = pages * resource.getpagesize() + {MEGABYTES + RESERVED} * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 def told(work):

@@ -18,6 +18,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 from tests.answers import Answer
 from tests.comfyui_server import ComfyUIServer
 from tests.processes import HEARS_CTRL_C
+from tests.server.test_asked_again import withdraw
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -204,6 +205,24 @@ def test_a_handshake_client_that_cancels(serve, comfyui: ComfyUIServer):
             cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
             client.post(served.url, json=cancelled, headers=session)
             comfyui.wait_until(lambda server: server.interrupted == [server.prompts[0]["prompt_id"]], timeout=10)
+
+
+async def test_a_session_gets_its_own_job_only(serve, comfyui: ComfyUIServer):
+    """The same request after a time-out returns the job of that session, and none of another client's."""
+    served = serve()
+    arguments = {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}
+    async with Client(served.url, mode="legacy") as one, Client(served.url, mode="legacy") as other:
+        comfyui.hold("step:1")
+        call = asyncio.ensure_future(one.call_tool_mcp("generate_image", arguments))
+        await comfyui.reached("step:1", timeout=20)
+        await withdraw(one, call, "Request timed out")
+        comfyui.release("step:1")
+        theirs = Answer(await other.call_tool_mcp("generate_image", arguments))
+        ours = Answer(await one.call_tool_mcp("generate_image", arguments))
+    prompt_ids = [prompt["prompt_id"] for prompt in comfyui.prompts]
+    assert [answer.facts["prompt_id"] for answer in (ours, theirs)] == prompt_ids
+    assert "of the call that timed out at" in ours.story
+    assert "of the call that" not in theirs.story
 
 
 async def test_a_modern_client_that_disconnects(serve, comfyui: ComfyUIServer):

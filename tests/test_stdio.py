@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.comfyui_server import ComfyUIServer
+from tests.processes import HEARS_CTRL_C
 
 HANDSHAKE = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
 GENERATE = {"name": "generate_image", "arguments": {"prompt": "a red apple", "width": 64, "height": 64, "seed": 7}}
@@ -20,13 +22,15 @@ GENERATE = {"name": "generate_image", "arguments": {"prompt": "a red apple", "wi
 class Server:
     """One server process; `said` holds every line of its stdout."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *, code: str = "", folder: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcp_image_gen_local"],
+            [sys.executable, *(("-c", code) if code else ("-m", "mcp_image_gen_local"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
+            cwd=folder,
+            **HEARS_CTRL_C,
         )
         self.said: list[bytes] = []
         self._ids = iter(range(1, 1000))
@@ -73,9 +77,10 @@ def spawn(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
     """Return a function that starts a server on the test's ComfyUI; what still runs at the end is killed."""
     started: list[Server] = []
 
-    def start(**environment: str) -> Server:
+    def start(*, code: str = "", folder: Path | None = None, without: str = "", **environment: str) -> Server:
         ours = {"COMFYUI_URL": comfyui.url, "IMAGE_OUTPUT_DIR": str(tmp_path / "images"), **environment}
-        server = Server({**os.environ, **ours})
+        whole = {name: value for name, value in {**os.environ, **ours}.items() if name not in without.split()}
+        server = Server(whole, code=code, folder=folder)
         started.append(server)
         alarm = threading.Timer(25, server.process.kill)  # a read that waits for ever ends with the process
         alarm.daemon = True
@@ -125,7 +130,7 @@ def test_it_starts_while_comfyui_is_off(spawn, comfyui: ComfyUIServer):
     assert result["isError"] is True
     line, sentence = result["content"][0]["text"].split("\n")
     assert json.loads(line)["error"]["code"] == "engine_unreachable"
-    assert sentence == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+    assert sentence == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
     comfyui.start()
     assert server.ask("tools/call", GENERATE)["isError"] is False
     code, log = server.close()
@@ -232,3 +237,103 @@ def test_the_library_client_generates_too(comfyui: ComfyUIServer, tmp_path: Path
             return [block.type for block in result.content]
 
     assert asyncio.run(generate()) == ["text", "image"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "answered"),
+    [
+        (b"this is no JSON", -32700, None),
+        (b'{"jsonrpc": "2.0", "id": 9, "method": "ping"', -32700, None),
+        (b"[" * 100_000, -32700, None),
+        (b"\xff\xfe{}", -32700, None),
+        (b"x" * 10_000_000, -32700, None),
+        (b"5", -32600, None),
+        (b"[]", -32600, None),
+        (b'{"id": 9}', -32600, 9),
+        (b'{"jsonrpc": "1.0", "id": "nine", "method": "ping"}', -32600, "nine"),
+        (b'{"jsonrpc": "2.0", "id": 9, "method": 5}', -32600, 9),
+    ],
+    ids=["text", "cut", "deep", "bytes", "long", "number", "list", "id", "version", "method"],
+)
+def test_a_line_that_is_no_message_is_answered(spawn, line: bytes, code: int, answered: object):
+    """And the next one is served."""
+    server = spawn()
+    server.handshake()
+    server.process.stdin.write(line + b"\n")
+    server.process.stdin.flush()
+    answer = server.read()
+    assert (answer["error"]["code"], answer["id"]) == (code, answered)
+    assert server.ask("tools/list")["tools"]
+
+
+def test_blank_lines_and_a_byte_order_mark_do_no_harm(spawn):
+    server = spawn()
+    server.process.stdin.write(b"\xef\xbb\xbf\r\n\n  \n")
+    server.handshake()
+    server.process.stdin.write(b"\r\n")
+    assert server.ask("tools/list")["tools"]
+    assert server.close()[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("tries", range(3))
+def test_two_interrupts_at_once_end_it(spawn, comfyui: ComfyUIServer, tries: int):
+    """Terminal and client both send one for one Ctrl-C; the job is withdrawn all the same."""
+    server = spawn()
+    server.handshake()
+    comfyui.hold("step:1")
+    server.send("tools/call", GENERATE)
+    comfyui.wait_reached("step:1", 20)
+    for _ in range(2):
+        server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(timeout=20) == 0
+    assert comfyui.interrupted == [comfyui.prompts[0]["prompt_id"]]
+
+
+HOMELESS = """
+import pwd
+def unknown(*_):
+    raise KeyError("uid not found")
+pwd.getpwuid = pwd.getpwnam = unknown
+from mcp_image_gen_local.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="accounts")
+@pytest.mark.parametrize("has_folders", [True, False])
+def test_it_starts_without_a_home_and_an_account(spawn, has_folders: bool, tmp_path: Path):
+    without = "HOME XDG_DATA_HOME XDG_CONFIG_HOME" + ("" if has_folders else " IMAGE_OUTPUT_DIR IMAGE_GEN_STATE_DIR")
+    server = spawn(code=HOMELESS, folder=tmp_path, without=without)
+    server.handshake()
+    assert server.ask("tools/list")["tools"]
+    result = server.ask("tools/call", GENERATE)
+    assert result["isError"] is not has_folders
+    if not has_folders:
+        assert "set IMAGE_OUTPUT_DIR to another folder" in result["content"][0]["text"]
+    assert not list(tmp_path.rglob("no-home*"))
+
+
+def test_a_strangers_env_file_is_not_read(spawn, tmp_path: Path):
+    """Clients start the server in the project that they open."""
+    (tmp_path / ".env").write_text("FASTMCP_LOG_LEVEL=nonsense\nFASTMCP_MASK_ERROR_DETAILS=banana\n")
+    server = spawn(folder=tmp_path)
+    assert server.handshake()
+    assert server.ask("tools/call", GENERATE)["isError"] is False
+
+
+def test_a_wrong_call_leaves_the_log_empty(spawn):
+    server = spawn()
+    server.handshake()
+    result = server.ask("tools/call", {"name": "generate_image", "arguments": {"prompt": "a", "steps": "many"}})
+    assert result["isError"] is True
+    assert server.close() == (0, "")
+
+
+def test_progress_token_0_gets_progress(spawn):
+    server = spawn()
+    server.handshake()
+    server.ask("tools/call", {**GENERATE, "_meta": {"progressToken": 0}})
+    told = [json.loads(line) for line in server.said if b"notifications/progress" in line]
+    assert {each["params"]["progressToken"] for each in told} == {0}
+    assert {each["params"]["total"] for each in told} == {100.0}

@@ -4,21 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from mcp_image_gen_local.domain.engine import Engine
 from mcp_image_gen_local.domain.errors import PromptUnknown
 from mcp_image_gen_local.domain.image import ImageRef
-from mcp_image_gen_local.domain.job import Job
+from mcp_image_gen_local.domain.job import CallEnd, Job
 from mcp_image_gen_local.domain.request import GenerationRequest, image_fields
 from mcp_image_gen_local.engine_kit.registry import find_engine, is_engine
 from mcp_image_gen_local.engine_kit.spec import EngineSettings
-from mcp_image_gen_local.jobs import JobContext, JobRunner, Timings
+from mcp_image_gen_local.jobs import Calls, JobContext, JobRunner, Timings
 from mcp_image_gen_local.settings import Settings, read_settings
 from mcp_image_gen_local.storage.images import ImageStore
 from mcp_image_gen_local.storage.inputs import InputImages
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 TIMINGS = Timings()
 FETCH_SECONDS = 5.0  #: for an image that lies finished at the engine, and that a request names, to be saved
 LAST_JOBS = 100  #: among which the newest image is looked for
-CANCEL_SECONDS = 15.0  #: bound on cancelling a job whose call was cancelled
 
 
 class App:
@@ -96,16 +94,25 @@ class App:
     @cached_property
     def runner(self) -> JobRunner:
         """The jobs of this process."""
-        context = JobContext(
+        return JobRunner(self._context, max_queue=self.settings.max_queue)
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The calls of this process that wait for a job."""
+        return Calls(self._context, self.runner)
+
+    @cached_property
+    def _context(self) -> JobContext:
+        return JobContext(
             engine=self.engine,
             images=self.store,
             inputs=self.inputs,
+            title=find_engine(self.settings.engine).title,
             jobs=self.jobs,
             timeout=self.settings.job_timeout_seconds,
             after_done=self._apply_retention if self.limits else None,
             timings=TIMINGS,
         )
-        return JobRunner(context, max_queue=self.settings.max_queue)
 
     async def request_of(
         self, arguments: Mapping[str, Any], refer: Callable[[Any], Awaitable[ImageRef]]
@@ -139,20 +146,29 @@ class App:
         Raises:
             QueueFull: as the runner says; whatever else goes wrong is the job's `error`.
         """
-        job_id = self.runner.start(replace(request, model=request.model or self.settings.model))
-        try:
-            async for job in self.runner.watch(job_id, seconds=wait):
-                await on_progress(job)
-        except asyncio.CancelledError:
-            if self.interrupted or await cancels():
-                await self.cancel_shielded(job_id)
-            raise
-        return job
 
-    async def cancel_shielded(self, job_id: str) -> None:
-        """Cancel the job, whatever else is cancelled meanwhile: the GPU must not generate what no caller awaits."""
-        with anyio.move_on_after(CANCEL_SECONDS, shield=True):
-            await self.runner.cancel(job_id)
+        async def ending() -> CallEnd:
+            return CallEnd.CANCELLED if await cancels() else CallEnd.GONE
+
+        async with self.answering(request, caller=None, wait=wait, on_progress=on_progress, ending=ending) as job:
+            return job
+
+    def answering(
+        self,
+        request: GenerationRequest,
+        *,
+        caller: str | None,
+        wait: float,
+        on_progress: Callable[[Job], Awaitable[None]],
+        ending: Callable[[], Awaitable[CallEnd]],
+    ) -> AbstractAsyncContextManager[Job]:
+        """Return `Calls.answering` for the request; without a model it gets that of the settings."""
+
+        async def how() -> CallEnd:
+            return CallEnd.CANCELLED if self.interrupted else await ending()
+
+        request = replace(request, model=request.model or self.settings.model)
+        return self.calls.answering(request, caller=caller, wait=wait, on_progress=on_progress, ending=how)
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.domain.engine import Engine, ImageReader
-from mcp_image_gen_local.domain.errors import GenerationCancelled, GenerationFailed, ImageGone
+from mcp_image_gen_local.domain.errors import EngineUnreachable, GenerationCancelled, GenerationFailed, ImageGone
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Plan, Progress, Ticket
 from mcp_image_gen_local.domain.request import GenerationRequest
@@ -45,13 +45,20 @@ class Saved:
 
 
 @dataclass(frozen=True)
+class Requeued:
+    """The engine has lost the job, and gets it once more."""
+
+    sentence: str  #: for the reader
+
+
+@dataclass(frozen=True)
 class Noted:
     """The reader must know this of the result."""
 
     sentence: str
 
 
-Event = Planned | Submitted | Progress | Generated | Saved | Noted
+Event = Planned | Submitted | Progress | Generated | Saved | Requeued | Noted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +97,34 @@ async def collect(engine: Engine, plan: Plan, ticket: Ticket, target: Target) ->
     Raises:
         ImageGenError: as the engine and the store say; images that could be saved before are saved.
     """
-    async for progress in engine.follow(ticket):
-        yield progress
-    yield Generated()
-    origin = {"engine": engine.name, "prompt_id": target.job_id, "software": f"mcp-image-gen {__version__}"}
-    count = len(target.saved)
-    try:
-        async for image in engine.fetch(ticket, skip=target.saved):
-            if image.seed is None and image.index == 0:
-                image = replace(image, seed=plan.seed)
-            provenance = {**plan.provenance(), "seed": image.seed, **origin}
-            name = target.filename_ms + image.index
-            yield Saved(await asyncio.to_thread(target.store.save, image, provenance=provenance, filename_ms=name))
-            count += 1
-    except (ImageGone, GenerationFailed, GenerationCancelled) as failure:
-        if not count:
-            raise
-        yield Noted(str(failure))
-    if not count:
+    saved = set(target.saved)
+    for is_last in (False, True):
+        async for progress in engine.follow(ticket):
+            yield progress
+        yield Generated()
+        try:
+            async for image in _fetch(engine, plan, ticket, replace(target, saved=frozenset(saved))):
+                yield Saved(image)
+                saved.add(image.index)
+            break
+        except EngineUnreachable:  # it ended after the job: `follow` waits for its return, and finds the images again
+            if is_last:
+                raise
+        except (ImageGone, GenerationFailed, GenerationCancelled) as failure:
+            if not saved:
+                raise
+            yield Noted(str(failure))
+            break
+    if not saved:
         raise GenerationFailed("The engine finished the job without an image.", hint="Check the workflow and the log.")
+
+
+async def _fetch(engine: Engine, plan: Plan, ticket: Ticket, target: Target) -> AsyncIterator[SavedImage]:
+    """Fetch the images that are not yet on disk and save each."""
+    origin = {"engine": engine.name, "prompt_id": target.job_id, "software": f"mcp-image-gen {__version__}"}
+    async for image in engine.fetch(ticket, skip=target.saved):
+        if image.seed is None and image.index == 0:
+            image = replace(image, seed=plan.seed)
+        provenance = {**plan.provenance(), "seed": image.seed, **origin}
+        name = target.filename_ms + image.index
+        yield await asyncio.to_thread(target.store.save, image, provenance=provenance, filename_ms=name)

@@ -41,6 +41,16 @@ def test_models_list_defaults_and_missing_parts(command: Command, comfyui: Comfy
     assert "text_encoder: clip_l.safetensors, t5xxl_fp8_e4m3fn.safetensors" in run.err
 
 
+def test_models_that_cannot_generate_say_why(command: Command, comfyui: ComfyUIServer):
+    """A file of another kind is told apart from one that lacks a part; no name steers the terminal."""
+    comfyui.models["checkpoints"] = ["svd_xt.safetensors", "z_image_bf16.safetensors", "e\x1b[31mvil-xl.safetensors"]
+    table = command("models").out
+    assert re.search(r"^svd_xt\S+ +video +no; It is a video model; this version generates images only.$", table, re.M)
+    assert re.search(r"^z_image\S+ +Z-Image +no; This version cannot run Z-Image; it runs .*$", table, re.M)
+    assert re.search(r"^e \[31mvil-xl.safetensors +sdxl", table, re.M)
+    assert "\x1b" not in table
+
+
 def test_models_as_json(command: Command):
     told = command("models", "--json").json
     first = told["models"][0]
@@ -131,7 +141,7 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
     assert run.code == 1
     assert findings(run.out)["engine"] == (
         "FAIL",
-        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen",
+        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1",
     )
     assert findings(run.out)["folder"][0] == "ok"
 

@@ -177,7 +177,7 @@ def test_an_engine_that_is_off_gives_its_own_exit_code(generate: Command, comfyu
     comfyui.stop()
     run = generate()
     assert (run.code, run.out) == (3, "")
-    assert run.err == f"Error: ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen\n"
+    assert run.err == f"Error: ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1\n"
 
 
 def test_a_failure_at_comfyui_is_told(generate: Command, comfyui: ComfyUIServer):

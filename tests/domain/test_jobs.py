@@ -66,3 +66,5 @@ def test_a_model_names_what_is_missing():
     facts = {"name": "m", "role": "r", "family": "f", "ready": True, "steps": 1, "cfg": 1.0, "width": 8, "height": 8}
     assert ModelInfo(**facts).to_dict() == facts
     assert ModelInfo(**facts, missing=("ae",)).to_dict() == {**facts, "missing": ("ae",)}
+    foreign = {"kind": "video", "unsupported": "It is a video model."}
+    assert ModelInfo(**facts, **foreign).to_dict() == {**facts, **foreign}

@@ -66,6 +66,16 @@ async def test_locked(caller: Caller, file: Path):
     assert "another program holds a lock on it" in answer.story
 
 
+async def test_of_another_program(caller: Caller, file: Path):
+    with contextlib.closing(sqlite3.connect(file)) as theirs:
+        theirs.execute("CREATE TABLE bookmarks (url)")
+    before = file.read_bytes()
+    answer = await caller.generate()
+    assert answer.facts["status"] == "done"
+    assert "another program wrote it; move it away" in answer.story
+    assert file.read_bytes() == before
+
+
 async def test_of_a_newer_version(caller: Caller, file: Path):
     with contextlib.closing(sqlite3.connect(file)) as newer:
         newer.execute(f"PRAGMA user_version = {len(STEPS) + 1}")

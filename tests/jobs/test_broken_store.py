@@ -151,7 +151,7 @@ async def test_a_cancel_without_a_store(make: Make, engine: ScriptedEngine, tmp_
 
 async def test_a_claim_without_a_store(make: Make, engine: ScriptedEngine, tmp_path: Path):
     """A job that this process remembers is continued, leased or not."""
-    engine.failure = GenerationLost("It is gone.")
+    engine.failure = GenerationLost("It is gone.", was_removed=True)
     runner = make()
     job = await done(runner, engine)
     engine.failure = None

@@ -24,9 +24,10 @@ from tests.scripted_engine import ScriptedEngine
 Make = Callable[..., JobRunner]
 
 
-@pytest.mark.parametrize(
-    ("failure", "status"), [(OutOfMemory("No memory."), "failed"), (GenerationLost("It is gone."), "lost")]
-)
+REMOVED = GenerationLost("It is gone.", was_removed=True)
+
+
+@pytest.mark.parametrize(("failure", "status"), [(OutOfMemory("No memory."), "failed"), (REMOVED, "lost")])
 async def test_an_error_of_the_engine(runner: JobRunner, engine: ScriptedEngine, failure: ImageGenError, status: str):
     engine.failure = failure
     job = await done(runner, engine)

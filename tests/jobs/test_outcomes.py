@@ -155,4 +155,4 @@ def test_a_loss_says_how_to_repeat():
 def test_an_unknown_id_is_cut():
     error = outcomes.unknown("x" * 100, ScriptedEngine())
     assert error.message == f"Unknown prompt_id '{'x' * 64}': not found in this server's history or at http://scripted."
-    assert error.hint == "Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again."
+    assert error.hint == "Check the prompt_id. The answer of generate_image holds it."

@@ -91,17 +91,15 @@ async def test_a_request_of_another_version(make: Make, engine: ScriptedEngine, 
 
 
 async def test_a_crash_before_the_submit(make: Make, engine: ScriptedEngine, clock: Clock):
-    """The request may be on its way, so the engine is asked more than once before the job is lost."""
+    """The request may be on its way, so the engine is asked more than once before the job is sent again."""
     job_id = await killed_at("submit", make(), engine, clock)
-    job = await make().find(job_id)
-    assert (job.status, job.error.code, job.ended is None) == ("lost", "generation_lost", False)
-    assert job.error.message == (
-        f"The engine steered (http://scripted) no longer knows the job {job_id}: it was restarted, or its queue was "
-        "cleared."
-    )
-    assert job.error.hint == "Call generate_image again (seed=7 generates the same image)."
-    assert engine.looked_up == [job_id] * 3
-    assert (await store_of(make()).get(job_id)).status == "lost"
+    other = make()
+    assert (await other.find(job_id)).status == "queued"
+    engine.steps()
+    job = await ended(other, job_id)
+    assert (job.status, job.images[0].seed, job.requeues) == ("done", 7, 1)
+    assert job.notes == ("a note", "The engine did not have the job; it was queued again with the same seed.")
+    assert (engine.looked_up, engine.known) == ([job_id] * 3, {job_id})
 
 
 async def test_a_crash_while_the_job_arrives(make: Make, engine: ScriptedEngine, clock: Clock):
@@ -213,7 +211,7 @@ async def test_a_deleted_image_that_the_engine_lost(make: Make, engine: Scripted
 
 async def test_a_lost_job_is_asked_about_again(make: Make, engine: ScriptedEngine):
     """It may only have been slow to arrive; but each time the engine is asked once."""
-    engine.failure = GenerationLost("It is gone.")
+    engine.failure = GenerationLost("It is gone.", was_removed=True)
     job = await done(make(), engine)
     engine.failure = None
     engine.known.clear()
@@ -256,12 +254,15 @@ async def test_an_engine_that_is_away(make: Make, engine: ScriptedEngine, monkey
 
 
 async def test_all_who_ask_at_once_learn_of_a_loss(make: Make, engine: ScriptedEngine):
+    """And the job is sent again once."""
     job_id = await left_behind(make(), engine)
     engine.known.clear()
     other = make()
     jobs = await asyncio.gather(*(other.find(job_id) for _ in range(5)))
-    assert [job.status for job in jobs] == ["lost"] * 5
-    assert len(engine.looked_up) == 3
+    assert [job.status for job in jobs] == ["queued"] * 5
+    engine.steps()
+    assert (await ended(other, job_id)).status == "done"
+    assert (len(engine.looked_up), len(engine.planned)) == (3, 2)
 
 
 async def test_a_process_that_ends_while_it_claims(make: Make, engine: ScriptedEngine):

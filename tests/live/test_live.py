@@ -56,11 +56,11 @@ async def live(tmp_path: Path) -> AsyncIterator[Caller]:
 
 async def model(live: Caller, family: str, role: str) -> str:
     """Return a ready model of that family, or skip."""
-    answer = await live.call("list_available_models")
-    ready = [m for m in answer.facts["models"] if m["ready"] and (m["family"], m["role"]) == (family, role)]
+    models = (await live.app.engine.models()).models
+    ready = [m.name for m in models if m.ready and (m.family, m.role) == (family, role)]
     if not ready:
         pytest.skip(f"this ComfyUI has no {family} as a {role}")
-    return str(ready[0]["name"])
+    return ready[0]
 
 
 def pixels(answer: Answer) -> bytes:

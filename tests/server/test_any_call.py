@@ -135,15 +135,31 @@ def check(answer: Answer) -> None:
         assert all(isinstance(image, mcp.types.ImageContent) for image in answer.images)
 
 
+def many(count: int) -> settings:
+    return settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
 @pytest.mark.timeout(0)
-@settings(
-    max_examples=CALLS,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@many(CALLS)
 @given(made=calls())
 def test_every_call_ends_well(call: Call, caplog: pytest.LogCaptureFixture, made: tuple[str, dict[str, Any]]):
     check(call(*made))
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    caplog.clear()  # it would keep what all calls have logged
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@many(50_000)
+@given(made=calls())
+def test_100_000_calls_end_well(call: Call, caplog: pytest.LogCaptureFixture, made: tuple[str, dict[str, Any]]):
+    """50,000 of each engine."""
+    check(call(*made))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    caplog.clear()

@@ -34,6 +34,10 @@ def delivery(name: str, protocol: str = LATEST, agent: str = "", **settings: obj
         ("@cline/core", "cline"),
         ("continue-cli-client", "continue"),
         ("opencode", "opencode"),
+        ("qwen-cli-mcp-client-image-gen", "qwen-code"),
+        ("copilot-cli", "copilot-cli"),
+        ("kilo", "kilo-code"),
+        ("google-adk", "google-adk"),
         ("mcp", "unknown"),
         ("", "unknown"),
         ("something new", "unknown"),
@@ -68,7 +72,7 @@ def test_a_call_ends_before_the_client_gives_up(profile):
     assert profile.source
 
 
-@pytest.mark.parametrize("name", ["@cline/core", "continue-cli-client"])
+@pytest.mark.parametrize("name", ["@cline/core", "continue-cli-client", "copilot-cli", "google-adk"])
 def test_clients_that_make_text_of_images_get_none(name):
     assert delivery(name).formats == ()
     assert delivery(name, IMAGE_GEN_INLINE_FORMAT="png").formats == ("png",)

@@ -71,7 +71,7 @@ async def test_without_comfyui_every_tool_says_so(caller: Caller, comfyui: Comfy
     """Without ComfyUI every tool says how to start it."""
     await anyio.to_thread.run_sync(comfyui.stop)
     answer = await caller.call(tool, **arguments)
-    assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+    assert answer.error == f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
 
 
 async def test_the_next_call_generates_after_a_start(caller: Caller, comfyui: ComfyUIServer):

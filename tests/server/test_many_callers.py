@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mcp_image_gen_local.engines.comfyui.replies import Queue
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 from tests.engines.others import graph, submit
@@ -58,7 +59,7 @@ async def test_jobs_share_one_look_at_the_queue(caller: Caller, comfyui: ComfyUI
     questions = [asyncio.ensure_future(caller.app.engine._client.queue()) for _ in range(CALLS)]
     await comfyui.until(lambda server: bool(server.requests))
     comfyui.heal("stalled")
-    assert await asyncio.gather(*questions) == [{"queue_running": [], "queue_pending": []}] * CALLS
+    assert await asyncio.gather(*questions) == [Queue()] * CALLS
     assert len(comfyui.requests) == 1
 
 

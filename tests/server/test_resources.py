@@ -205,7 +205,7 @@ async def test_a_file_that_goes_while_it_is_read_is_told(caller: Caller):
 async def test_an_unknown_id_is_told(caller: Caller, comfyui: ComfyUIServer, uri: str):
     assert await error_of(caller, uri) == (
         f"Unknown prompt_id {NOBODYS!r}: not found in this server's history or at {comfyui.url}. "
-        "Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again."
+        "Check the prompt_id. The answer of generate_image holds it."
     )
 
 
@@ -214,7 +214,7 @@ async def test_an_unknown_id_is_told(caller: Caller, comfyui: ComfyUIServer, uri
 async def test_a_comfyui_that_is_off_is_told(caller: Caller, comfyui: ComfyUIServer, uri: str):
     await anyio.to_thread.run_sync(comfyui.stop)
     assert await error_of(caller, uri) == (
-        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen"
+        f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1"
     )
 
 

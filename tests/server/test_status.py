@@ -136,7 +136,7 @@ async def test_an_unknown_id_is_answered_as_unknown(caller: Caller, comfyui: Com
     assert (answer.facts["status"], answer.facts["error"]["code"]) == ("unknown", "prompt_unknown")
     assert answer.story == (
         f"Unknown prompt_id {prompt_id!r}: not found in this server's history or at {comfyui.url}. "
-        "Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again."
+        "Check the prompt_id. The answer of generate_image holds it."
     )
 
 

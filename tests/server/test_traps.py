@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from mcp_image_gen_local.engines.comfyui import follow
+from mcp_image_gen_local.engines.comfyui import client, follow
 from tests.comfyui_images import generate as paint
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
@@ -226,19 +226,23 @@ async def test_a_comfyui_that_dies_is_unreachable(caller: Caller, comfyui: Comfy
     await comfyui.reached("step:1")
     await anyio.to_thread.run_sync(comfyui.stop)
     error = (await call).error
-    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen")
+    assert error.startswith(f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1")
     assert f'get_generation_status(prompt_id="{comfyui.prompts[0]["prompt_id"]}")' in error
 
 
-async def test_a_restarted_comfyui_loses_the_job(caller: Caller, comfyui: ComfyUIServer):
-    """A ComfyUI that is restarted while it generates loses the job."""
+async def test_a_restarted_comfyui_gets_the_job_again(caller: Caller, comfyui: ComfyUIServer):
+    """A ComfyUI that is restarted while it generates gets the job again, and loses it for good the second time."""
     comfyui.hold("step:1")
-    call = asyncio.ensure_future(caller.generate())
-    await comfyui.reached("step:1")
-    await anyio.to_thread.run_sync(comfyui.restart)
-    assert "ComfyUI no longer knows the job" in (await call).error
+    call = asyncio.ensure_future(caller.generate(seed=9))
+    for count in (1, 2):
+        await comfyui.until(lambda server, count=count: len(server.prompts) == count)
+        await comfyui.reached("step:1")
+        await anyio.to_thread.run_sync(comfyui.restart)
+    error = (await call).error
+    assert "ComfyUI no longer knows the job" in error
+    assert "was lost again. Call generate_image again (seed=9 generates the same image)." in error
     status = await caller.call("get_generation_status", prompt_id=comfyui.prompts[0]["prompt_id"])
-    assert status.facts["status"] == "lost"
+    assert (status.facts["status"], len(comfyui.prompts)) == ("lost", 2)
 
 
 # -- images -----------------------------------------------------------------------------------------------------
@@ -318,3 +322,42 @@ async def test_a_job_that_ends_without_an_image_is_told(caller: Caller, comfyui:
     text = {"1": {"class_type": "PreviewAny", "inputs": {"source": "hello"}}}
     status = (await caller.call("get_generation_status", prompt_id=await generate(comfyui, text))).facts
     assert status["error"]["message"] == "ComfyUI finished without an image."
+
+
+# -- a ComfyUI that is too old ------------------------------------------------------------------------------------
+
+
+def asked(comfyui: ComfyUIServer, path: str) -> int:
+    return sum(seen.path == path for seen in comfyui.requests)
+
+
+@BOTH_ERAS
+async def test_an_old_comfyui_gets_no_job(caller: Caller, comfyui: ComfyUIServer, tmp_path: Path):
+    """It would queue the job under an id of its own; nothing is left behind there, no input image either."""
+    comfyui.system_stats["system"]["comfyui_version"] = "0.3.30"
+    sketch = tmp_path / "images" / "sketch.png"
+    sketch.parent.mkdir()
+    sketch.write_bytes(paint(16, 16, 1, "", 0))
+    error = (await caller.generate(init_image=str(sketch))).error
+    assert f"The ComfyUI at {comfyui.url} is too old: it is version 0.3.30" in error
+    assert "Update ComfyUI to 0.3.57 or newer." in error
+    assert [seen.path for seen in comfyui.requests if seen.method == "POST"] == []
+    comfyui.system_stats["system"]["comfyui_version"] = "0.3.57"
+    assert (await caller.generate()).facts["status"] == "done"
+
+
+async def test_the_version_is_asked_for_once(caller: Caller, comfyui: ComfyUIServer):
+    for _ in range(2):
+        assert (await caller.generate()).facts["status"] == "done"
+    assert asked(comfyui, "/system_stats") == 1
+
+
+async def test_a_proxy_may_keep_the_version_back(
+    caller: Caller, comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch
+):
+    """It costs one wait, and no image."""
+    monkeypatch.setattr(client, "ASK_SECONDS", 0.5)
+    comfyui.fail("stalled", paths=("GET /system_stats",))
+    for _ in range(2):
+        assert (await caller.generate()).facts["status"] == "done"
+    assert asked(comfyui, "/system_stats") == 1

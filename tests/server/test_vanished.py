@@ -186,10 +186,10 @@ async def test_an_old_comfyui_is_not_interrupted(connect, comfyui: ComfyUIServer
 
     Before 0.3.57 `/interrupt` does not look at the prompt_id.
     """
-    comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
     monkeypatch.setattr(composition, "TIMINGS", replace(SHORT, cancel=0.1))
     caller = await connect(IMAGE_GEN_WAIT_SECONDS=0)
     prompt_id = await begin(caller, comfyui, "step:1")
+    comfyui.system_stats["system"]["comfyui_version"] = "0.3.56"
     async with asyncio.timeout(10):
         while "too old" not in (answer := await caller.call("cancel_generation", prompt_id=prompt_id)).story:
             pass

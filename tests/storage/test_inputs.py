@@ -180,7 +180,7 @@ async def test_a_file_is_read_up_to_the_limit(folder: Path, images: InputImages)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
-async def test_a_file_without_a_size_is_read_as_far_as_it_goes():
+async def test_a_file_without_a_size_is_read():
     """The system tells 0 bytes for it."""
     assert (await InputImages([Path("/proc")]).refer("/proc/self/status")).sha256
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mcp_image_gen_local.domain.errors import OutOfMemory
-from mcp_image_gen_local.domain.job import Job, JobStatus
-from mcp_image_gen_local.storage.job_store import FAR_SECONDS, Beat, JobStore, Standing, is_live
+from mcp_image_gen_local.domain.job import CallEnd, Job, JobStatus
+from mcp_image_gen_local.storage.job_store import FAR_SECONDS, Beat, JobStore, Orphan, Standing, is_live
 from mcp_image_gen_local.storage.memory_jobs import MemoryJobs
 from mcp_image_gen_local.storage.sqlite_jobs import SQLiteJobs
 from tests.storage.jobs import PLAN, PROGRESS, TICKET, image, job
@@ -425,3 +425,90 @@ async def test_many_processes_name_files_at_once(open_store: Store):
     names = [name for each in stored for name in (each.filename_ms, each.filename_ms + 1)]
     assert len(set(names)) == 80
     assert {each.job_id for each in await stores[0].recent(100)} == {each.job_id for each in jobs}
+
+
+# -- jobs whose call got no answer ----------------------------------------------------------------------------------
+
+
+async def left(
+    store: JobStore, *, at: float = NOW, caller: str = "", end: CallEnd = CallEnd.TIMED_OUT, **fields
+) -> Job:
+    """Return a stored job whose call ended without an answer."""
+    given = await created(store, job(**fields))
+    assert await store.leave(Orphan(job_id=given.job_id, at=at, end=end), caller=caller)
+    return given
+
+
+async def take(store: JobStore, of: Job, **changes: object) -> Orphan | None:
+    """Take a job that was left with the request of this one."""
+    given = {"engine": of.engine, "url": of.url, "caller": "", "seconds": 600.0, **changes}
+    return await store.take(given.pop("request", of.request), **given)
+
+
+@pytest.mark.parametrize("end", [CallEnd.TIMED_OUT, CallEnd.GONE])
+async def test_a_job_that_was_left_is_taken_once(open_store: Store, end: CallEnd):
+    one, other = open_store(), open_store()
+    wanted = await left(one, end=end)
+    taken = await asyncio.gather(*(take(store, wanted) for store in (one, other)))
+    assert [each for each in taken if each] == [Orphan(job_id=wanted.job_id, at=NOW, end=end)]
+    assert (await one.get(wanted.job_id)).status == "queued"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"engine": "builtin"}, {"url": "http://other"}, {"caller": "another"}, {"request": {"prompt": "a hen"}}],
+)
+async def test_a_job_is_left_to_one_kind_of_call(store: JobStore, changes: dict[str, object]):
+    wanted = await left(store)
+    assert await take(store, wanted, **changes) is None
+    assert (await take(store, wanted)).job_id == wanted.job_id
+
+
+async def test_a_job_is_left_for_some_time(store: JobStore, clock: Clock):
+    wanted = await left(store)
+    clock.now += 601
+    assert await take(store, wanted) is None
+    assert (await take(store, wanted, seconds=602.0)).job_id == wanted.job_id
+
+
+async def test_the_newest_job_that_was_left(store: JobStore):
+    await left(store, at=NOW - 5)
+    newest = await left(store, at=NOW)
+    await left(store, at=NOW - 9)
+    assert (await take(store, newest)).job_id == newest.job_id
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.LOST])
+async def test_a_job_that_ended_badly_is_left_alone(store: JobStore, status: JobStatus):
+    wanted = await left(store)
+    await store.update(replace(wanted, status=status, ended=wanted.started), owner="me")
+    assert await take(store, wanted) is None
+
+
+async def test_a_job_that_is_done_can_be_taken(store: JobStore):
+    wanted = await left(store)
+    await store.update(replace(wanted, status=JobStatus.DONE, images=(image(),), ended=wanted.started), owner="me")
+    assert (await take(store, wanted)).job_id == wanted.job_id
+
+
+async def test_a_job_that_is_to_be_cancelled_is_not_taken(store: JobStore):
+    wanted = await left(store)
+    await store.request_cancel(wanted.job_id)
+    assert await take(store, wanted) is None
+
+
+async def test_a_job_that_was_handed_over_is_not_taken(store: JobStore):
+    wanted = await left(store)
+    await store.hand_over(wanted.job_id)
+    await store.hand_over("nobody's")
+    assert await take(store, wanted) is None
+
+
+async def test_an_unknown_job_cannot_be_left(store: JobStore):
+    assert not await store.leave(Orphan(job_id="nobody's", at=NOW, end=CallEnd.GONE), caller="")
+
+
+async def test_a_job_remembers_that_it_was_sent_again(store: JobStore):
+    given = await created(store, job())
+    await store.update(replace(given, requeues=1), owner="me")
+    assert (await store.get(given.job_id)).requeues == 1

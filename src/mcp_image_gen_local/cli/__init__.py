@@ -1,7 +1,11 @@
 """The terminal door: serve, generate, models, status, doctor."""
 
 import gc
+import os
 import sys
+from collections.abc import MutableMapping
+
+NO_HOME = os.path.join(os.devnull, "no-home-directory")  #: nobody can make a folder there  # noqa: PTH118
 
 
 def main() -> None:
@@ -9,6 +13,7 @@ def main() -> None:
 
     Clients start the server that way, so this path imports neither the command-line library nor an engine.
     """
+    settle_environment(os.environ)
     arguments = sys.argv[1:]
     if arguments == ["serve"] or (not arguments and not sys.stdin.isatty()):
         gc.disable()  # while modules are imported it finds next to nothing; 8 % of the start
@@ -18,3 +23,14 @@ def main() -> None:
     from mcp_image_gen_local.cli.commands import app  # see above
 
     sys.exit(app(arguments or ["--help"], result_action="return_value"))
+
+
+def settle_environment(environment: MutableMapping[str, str]) -> None:
+    """Set what the libraries stumble over, before they are imported.
+
+    FastMCP reads `.env` of the working directory, which may be a stranger's project; and it cannot be imported where
+    nothing tells a home directory.
+    """
+    environment.setdefault("FASTMCP_ENV_FILE", os.devnull)
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  (Path raises instead)
+        environment["HOME"] = environment["USERPROFILE"] = NO_HOME

@@ -1,11 +1,12 @@
 """Is everything there to generate? One finding for each question, with the fix."""
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.domain.errors import ImageGenError
+from mcp_image_gen_local.domain.model import ModelCatalog
 from mcp_image_gen_local.domain.text import clean
 from mcp_image_gen_local.settings import Settings
 
@@ -61,6 +62,11 @@ async def _models(app: App) -> Finding:
         catalog = await app.engine.models()
     except ImageGenError as error:
         return Finding(subject="models", ok=False, text=str(error))
+    found = _readiness(catalog)
+    return replace(found, text=". ".join([found.text, *catalog.problems]))
+
+
+def _readiness(catalog: ModelCatalog) -> Finding:
     first = catalog.models[0]
     ready = [m.name for m in catalog.models if m.ready]
     if first.ready:

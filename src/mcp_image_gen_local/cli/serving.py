@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from mcp_image_gen_local.domain.errors import ImageGenError, SettingsInvalid
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_USAGE = 1, 2  #: exit codes
 GRACE_SECONDS = 2.0  #: for calls to take their jobs back after Ctrl-C
+SAME_SECONDS = 0.3  #: in which several SIGINTs are one Ctrl-C
 
 
 def serve_stdio() -> int:
@@ -27,6 +29,7 @@ def serve_stdio() -> int:
         start_logging(settings)
         from mcp_image_gen_local.app import App
         from mcp_image_gen_local.server import build_server  # a second's import; errors above come first
+        from mcp_image_gen_local.server.stdio import serve
 
         app = App(settings)
         server = build_server(settings, app)
@@ -34,8 +37,8 @@ def serve_stdio() -> int:
         print(f"mcp-image-gen: {error}", file=sys.stderr)
         return BAD_USAGE
     _spare_collector()
-    serving = server.run_async("stdio", show_banner=False, log_level=_framework_level(settings))
-    asyncio.run(_until_interrupted(serving, app))
+    logging.getLogger("fastmcp").setLevel(_framework_level(settings).upper())
+    asyncio.run(_until_interrupted(serve(server), app))
     return 0
 
 
@@ -51,14 +54,47 @@ def _spare_collector() -> None:
 async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> None:
     """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open."""
     task = asyncio.ensure_future(serving)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
-        app.interrupted = True
-        task.cancel()
-        await asyncio.wait({task}, timeout=GRACE_SECONDS)
+    interrupts = Interrupts(lambda: _take_back(app, task))
+    interrupts.listen()
+    await asyncio.wait({task})
+    if interrupts.count:
         os._exit(0)  # the thread that reads stdin cannot be stopped, and a usual exit would wait for it
+    await task
+
+
+def _take_back(app: "App", serving: asyncio.Future[None]) -> None:
+    app.interrupted = True
+    serving.cancel()
+    asyncio.get_running_loop().call_later(GRACE_SECONDS, os._exit, 0)
+
+
+class Interrupts:
+    """Counts SIGINTs: the first ends the work, a later one the process.
+
+    Terminal and client both send one for the same Ctrl-C, within a millisecond; together they are the first.
+    """
+
+    def __init__(self, first: Callable[[], object]) -> None:
+        """Call `first` in the event loop with the first one."""
+        self.count = 0
+        self._first = first
+        self._since = 0.0
+
+    def listen(self) -> None:
+        """Take the place of Python's handler, whose exception may come in the middle of anything."""
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_signal_handler(signal.SIGINT, self._note)
+        except (NotImplementedError, ValueError, RuntimeError):  # Windows
+            signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._note))
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        if not self.count:
+            self.count, self._since = 1, now
+            self._first()
+        elif now - self._since > SAME_SECONDS:
+            os._exit(0)
 
 
 def serve_http(settings: Settings, *, host: str, port: int) -> int:

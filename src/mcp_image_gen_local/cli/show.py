@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mcp_image_gen_local.domain.errors import InvalidRequest, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
-from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.domain.model import ModelCatalog, ModelInfo
+from mcp_image_gen_local.domain.text import MAX_NAME, clean
 
 __all__ = ["ProgressBar", "check_target", "escape", "facts", "models", "move", "notes", "outcome"]
 
@@ -119,12 +120,25 @@ def notes(job: Job) -> None:
 
 
 def models(catalog: ModelCatalog) -> None:
-    """Print a table of models on stdout, never cut, and the files of every role on stderr."""
-    longest = max(len(m.name) for m in catalog.models)
-    print(f"{'MODEL':{longest}}  {'FAMILY':13}  STEPS  CFG  SIZE       READY")
-    for m in catalog.models:
-        ready = "yes" if m.ready else f"no; missing: {'; '.join(m.missing)}"
-        size = f"{m.width}x{m.height}"
-        print(f"{m.name:{longest}}  {m.family:13}  {m.steps:5}  {m.cfg:3g}  {size:9}  {ready}")
+    """Print a table of models on stdout, as wide as it gets, and the files of every role on stderr."""
+    shown = [clean(m.name, MAX_NAME) for m in catalog.models]
+    longest, widest = max(map(len, shown), default=5), max((len(m.family) for m in catalog.models), default=6)
+    print(f"{'MODEL':{longest}}  {'FAMILY':{widest}}  STEPS  CFG  SIZE       READY")
+    for name, model in zip(shown, catalog.models, strict=True):
+        print(f"{name:{longest}}  {model.family:{widest}}  {_defaults(model):21}  {_readiness(model)}")
     for role, names in catalog.files.items():
-        talk.print(f"{role}: {escape(', '.join(names) or 'none')}")
+        talk.print(f"{role}: {escape(', '.join(clean(name, MAX_NAME) for name in names) or 'none')}")
+    for problem in catalog.problems:
+        talk.print(f"[yellow]Note:[/] {escape(problem)}")
+
+
+def _defaults(model: ModelInfo) -> str:
+    """Return steps, cfg and size in columns; nothing of a model that cannot generate."""
+    size = f"{model.width}x{model.height}"
+    return "" if model.unsupported else f"{model.steps:5}  {model.cfg:3g}  {size:9}"
+
+
+def _readiness(model: ModelInfo) -> str:
+    if model.ready:
+        return "yes"
+    return f"no; missing: {'; '.join(model.missing)}" if model.missing else f"no; {model.unsupported}"

@@ -156,9 +156,18 @@ class GenerationCancelled(ImageGenError):
 
 
 class GenerationLost(ImageGenError):
-    """The engine no longer knows the job."""
+    """The engine no longer knows the job.
+
+    Args:
+        message, hint: as of every error.
+        was_removed: somebody took it from the queue of an engine that went on running, which is a wish.
+    """
 
     code = "generation_lost"
+
+    def __init__(self, message: str, *, hint: str = "", was_removed: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.was_removed = was_removed
 
 
 class GenerationTimeout(ImageGenError):

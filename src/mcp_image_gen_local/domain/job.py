@@ -28,6 +28,14 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+class CallEnd(StrEnum):
+    """How a call ended that got no answer."""
+
+    CANCELLED = "cancelled"  #: its client wants no image any more
+    TIMED_OUT = "timed_out"  #: its client waits no longer, and may ask again
+    GONE = "gone"  #: its client was closed, crashed, or was restarted
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """One thing that happened to a job at the engine."""
@@ -94,6 +102,7 @@ class Job:
     error: ImageGenError | None = None
     cancel_requested: bool = False
     cancel_error: str = ""  #: why the newest cancel request to the engine failed, a sentence
+    requeues: int = 0  #: how often it was sent to the engine again, as the engine had lost it
     created: float = field(default_factory=time.time)  #: seconds since 1970, by the wall clock
     lease_until: float = 0.0  #: seconds since 1970: until then one process works on it; 0: none does
     filename_ms: int = 0  #: milliseconds since 1970 that name the first image's file; unique in the store; 0: none yet

@@ -6,12 +6,13 @@ anything is decoded, and the bound on pixels is ours: Pillow's is one for all pu
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mcp_image_gen_local.domain.text import clean
-from mcp_image_gen_local.imaging.formats import READ, STORED, format_of, png_notes, png_pixels, webp_size
+from mcp_image_gen_local.imaging.formats import READ, STORED, format_of, png_notes, png_pixels, png_size, webp_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,6 +24,8 @@ BAND_ROWS = 64  #: of the smaller image, that are made at a time
 LARGE_PIXELS = 4_000_000  #: about so many are left of a larger image where a small one will do
 GLANCE_SIDE = 64  #: pixels, about; so far a JPEG is scaled down where it only is to be checked
 ORIENTATION = 0x0112  #: EXIF tag
+#: Read here: of a PNG to copy nothing, of a WebP as Pillow makes two canvases first.
+SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {"PNG": png_size, "WEBP": webp_size}
 FORMATS_IN_WORDS = "PNG, JPEG, WebP or GIF"
 
 
@@ -62,7 +65,7 @@ def read_header(data: bytes, *, also_stored: bool = False) -> ImageHeader:
     kind = format_of(data)
     if kind not in READ and not (also_stored and kind in STORED):
         raise ImageUnreadable(_other_format(data, kind))
-    size = webp_size(data) if kind == "WEBP" else _opened(data, kind).size
+    size = SIZES[kind](data) if kind in SIZES else _opened(data, kind).size
     if not size or 0 in size:
         raise ImageUnreadable("its header tells no size")
     return ImageHeader(format=kind, width=size[0], height=size[1])
@@ -116,10 +119,10 @@ def for_others(data: bytes) -> bytes:
     if format_of(data) != "PNG":
         return data
     try:
-        Image.open(BytesIO(png_notes(data)), formats=("PNG",))
+        is_usual = Image.open(BytesIO(png_notes(data)), formats=("PNG",)).size == png_size(data)
     except Exception:  # a text or a profile that is too long, a wrong checksum ...
-        return png_pixels(data)
-    return data
+        is_usual = False
+    return data if is_usual else png_pixels(data)
 
 
 def glance(data: bytes) -> "Image.Image":
@@ -135,6 +138,7 @@ def glance(data: bytes) -> "Image.Image":
 def _decoded(data: bytes, limit: int, side: int) -> "Image.Image":
     header = _within(read_header(data), limit)
     image = _opened(data, header.format)
+    _within(ImageHeader(format=header.format, width=image.width, height=image.height), limit)  # as its decoder sees it
     try:
         if side:
             image.draft(image.mode, (side, side))

@@ -62,16 +62,26 @@ def png_pixels(data: bytes) -> bytes:
 
     Notes with a wrong checksum are left out: they must not cost the image.
     """
-    kept = bytearray(PNG_SIGNATURE)
-    header_end = 0
+    kept, exif_place = bytearray(PNG_SIGNATURE), 0
     for kind, start, end in png_chunks(data):
-        if kind == b"eXIf" and header_end and is_sound(data, start, end):
-            kept[header_end:header_end] = data[start:end]
-            header_end = 0  # one is enough
+        is_header = kind == b"IHDR"
+        if is_header != (len(kept) == len(PNG_SIGNATURE)):  # it comes first, and once: a second could tell another size
+            continue
+        if kind == b"eXIf" and exif_place and is_sound(data, start, end):
+            kept[exif_place:exif_place] = data[start:end]
+            exif_place = 0  # one is enough
         elif kind in PIXEL_CHUNKS and (kind != b"tRNS" or is_sound(data, start, end)):
             kept += memoryview(data)[start:end]
-            header_end = header_end or (len(kept) if kind == b"IHDR" else 0)
+            exif_place = len(kept) if is_header else exif_place
     return bytes(kept)
+
+
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height in pixels from a PNG's header; None if it has none."""
+    kind, start, end = next(png_chunks(data), (b"", 0, 0))
+    if kind != b"IHDR" or end - start != 25 or not is_sound(data, start, end):
+        return None
+    return int.from_bytes(data[start + 8 : start + 12], "big"), int.from_bytes(data[start + 12 : start + 16], "big")
 
 
 def png_notes(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from mcp_image_gen_local.domain.errors import (
 )
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan, Progress, Ticket
-from mcp_image_gen_local.generation import Event, Generated, Noted, Planned, Saved, Submitted, Target
+from mcp_image_gen_local.generation import Event, Generated, Noted, Planned, Requeued, Saved, Submitted, Target
 from mcp_image_gen_local.jobs import outcomes
 from mcp_image_gen_local.jobs.context import JobContext
 from mcp_image_gen_local.storage.job_store import Standing
@@ -123,13 +123,18 @@ class ActiveJob:
                 self._extend_timeout()
             case Saved(image):
                 await self._saved(image)
+            case Requeued(sentence):
+                count = self.job.requeues + 1
+                self.job = replace(self.job, status=JobStatus.QUEUED, progress=None, ticket=None, requeues=count)
+                self._note(sentence)
             case Noted(sentence):
                 self._note(sentence)
 
     async def _planned(self, plan: Plan) -> None:
         """Store the plan before anything is sent: from now on the engine may have the job."""
-        self._change(plan=plan, notes=(*self.job.notes, *plan.notes))
-        if (await self._store()).cancel_requested:
+        notes = dict.fromkeys((*self.job.notes, *plan.notes))  # a second run has those of the first
+        self._change(plan=plan, notes=tuple(notes))
+        if (await self._store()).cancel_requested or self.job.cancel_requested:
             raise outcomes.cancelled(self.job)
 
     async def _submitted(self, ticket: Ticket) -> None:

@@ -36,6 +36,7 @@ class JobContext:
     images: ImageStore  #: takes the finished images
     inputs: ImageReader  #: reads the images that requests name
     jobs: JobStore  #: keeps what must outlive this process
+    title: str = "the engine"  #: its name for people
     timeout: float  #: seconds after which a job that has not ended is cancelled
     after_done: Callable[[Job], Coroutine[Any, Any, None]] | None = None  #: awaited when a job's images are on disk
     timings: Timings = field(default_factory=Timings)

@@ -96,6 +96,23 @@ def loss(job: Job, engine: Engine) -> ImageGenError:
     )
 
 
+def lost_again(error: GenerationLost, job: Job) -> GenerationLost:
+    """Return the error of a job that the engine has lost twice."""
+    seed = job.plan.seed if job.plan else None
+    again = f" (seed={seed} generates the same image)" if seed is not None else ""
+    return GenerationLost(
+        error.message, hint=f"It had been queued again before, and was lost again. Call generate_image again{again}."
+    )
+
+
+def requeued(job: Job, title: str) -> str:
+    """Return the sentence for a job that the engine `title` gets again."""
+    # Without a ticket nobody knows whether it had reached the engine.
+    reason = f"{title} lost the job when it was restarted" if job.ticket else f"{title} did not have the job"
+    same = " with the same seed" if (job.plan and job.plan.seed is not None) or (job.request or {}).get("seed") else ""
+    return f"{reason[:1].upper()}{reason[1:]}; it was queued again{same}."
+
+
 def wrong_engine(job: Job, engine: Engine) -> PromptUnknown:
     """Return the error for a job of an engine that this server does not use."""
     return PromptUnknown(
@@ -109,5 +126,5 @@ def unknown(job_id: str, engine: Engine) -> PromptUnknown:
     """Return the error for an id that nothing knows."""
     return PromptUnknown(
         f"Unknown prompt_id {job_id[:64]!r}: not found in this server's history or at {engine.url}.",
-        hint="Check the prompt_id. If the engine was restarted, the job is gone: call generate_image again.",
+        hint="Check the prompt_id. The answer of generate_image holds it.",
     )

@@ -9,12 +9,12 @@ from typing import Any
 
 from mcp_image_gen_local.domain.errors import ImageGenError
 from mcp_image_gen_local.domain.job import Job, JobStatus, Plan
-from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.generation import Event, Submitted, collect, generate
 from mcp_image_gen_local.jobs import outcomes
-from mcp_image_gen_local.jobs.active_job import ActiveJob, stop
+from mcp_image_gen_local.jobs.active_job import ActiveJob, Events, stop
 from mcp_image_gen_local.jobs.context import JobContext
 from mcp_image_gen_local.jobs.leases import Leases
+from mcp_image_gen_local.jobs.requeueing import may_requeue, request_of, second_run, with_second_run
 
 logger = logging.getLogger(__name__)
 
@@ -79,40 +79,49 @@ class Recovery:
             if claimed and await _is_settled(claimed):  # it ended just before the claim
                 await jobs.release([known.job_id], owner=self._context.owner)
                 return self._leases.remember(claimed)
-            return await self._continue(claimed or known)
+            return await self._continue(claimed or known, is_held=claimed is not None)
         except BaseException:
             await jobs.release([known.job_id], owner=self._context.owner)
             raise
 
-    async def _continue(self, job: Job) -> Job:
-        """Go on with a job whose lease is held: follow it, generate it if it was never sent, or report its loss."""
+    async def _continue(self, job: Job, *, is_held: bool) -> Job:
+        """Go on with a job: follow it, generate it if it was never sent or the engine lost it, or report its loss.
+
+        Without its lease (the store does not work) another process may do the same: then it is not sent again.
+        """
         if job.plan is None and not job.status.is_final:
             return await self._generate(job)
-        plan = await self._lookup(job)
-        if plan is None:
+        plan, allowed = await self._lookup(job), is_held and may_requeue(job)
+        if plan is None and not allowed:
+            if job.cancel_requested:
+                return await self._end(job, JobStatus.CANCELLED, outcomes.cancelled(job))
             return await self._end(job, JobStatus.LOST, outcomes.loss(job, self._context.engine))
         images = await asyncio.to_thread(outcomes.on_disk, job)
-        status = JobStatus.QUEUED if job.status.is_final else job.status
+        status = JobStatus.QUEUED if job.status.is_final or plan is None else job.status
         job = replace(job, status=status, plan=job.plan or plan, images=images, error=None, ended=None)
-        active = self._leases.begin(job, self._collect, is_stored=True)
+        active = self._leases.begin(job, self._events(is_lost=plan is None, allowed=allowed), is_stored=True)
         if job.cancel_requested:
             active.cancel()
         return active.job
+
+    def _events(self, *, is_lost: bool, allowed: bool) -> Events:
+        if is_lost:
+            return with_second_run(self._context, lambda active: second_run(self._context, active), allowed=False)
+        return with_second_run(self._context, self._collect, allowed=allowed)
 
     async def _generate(self, job: Job) -> Job:
         """Generate a job that its process stored and never sent."""
         if job.cancel_requested:
             return await self._end(job, JobStatus.CANCELLED, outcomes.cancelled(job))
-        try:
-            request = GenerationRequest.from_dict(job.request or {})
-        except (TypeError, ImageGenError):  # another version stored it
+        request = request_of(job)
+        if request is None:
             return await self._end(job, JobStatus.LOST, outcomes.loss(job, self._context.engine))
         context = self._context
 
         def events(active: ActiveJob) -> AsyncIterator[Event]:
             return generate(context.engine, context.inputs, request, active.target)
 
-        return self._leases.begin(job, events, is_stored=True).job
+        return self._leases.begin(job, with_second_run(context, events), is_stored=True).job
 
     async def _end(self, job: Job, status: JobStatus, error: ImageGenError) -> Job:
         ended = replace(job, status=status, error=error, ended=time.monotonic())
@@ -140,7 +149,7 @@ class Recovery:
         created = await self._context.jobs.create(job, image_count=plan.batch_size, owner=owner, seconds=seconds)
         if created is None:  # another process has found it first
             return await self._context.jobs.get(job_id) or job
-        return self._leases.begin(created, self._collect, is_stored=True).job
+        return self._leases.begin(created, with_second_run(self._context, self._collect), is_stored=True).job
 
     async def _collect(self, active: ActiveJob) -> AsyncIterator[Event]:
         ticket = self._context.ticket_of(active.job)

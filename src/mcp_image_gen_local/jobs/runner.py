@@ -13,6 +13,7 @@ from mcp_image_gen_local.jobs.active_job import ActiveJob
 from mcp_image_gen_local.jobs.context import JobContext
 from mcp_image_gen_local.jobs.leases import Leases
 from mcp_image_gen_local.jobs.recovery import Recovery
+from mcp_image_gen_local.jobs.requeueing import with_second_run
 
 
 class JobRunner:
@@ -39,7 +40,8 @@ class JobRunner:
         self._recovery.search()
         engine = self._context.engine
         job = Job(job_id=str(uuid.uuid4()), engine=engine.name, url=engine.url, request=request.to_dict())
-        self._leases.begin(job, lambda active: self._generate(active, request), is_stored=False)
+        events = with_second_run(self._context, lambda active: self._generate(active, request))
+        self._leases.begin(job, events, is_stored=False)
         return job.job_id
 
     async def _generate(self, active: ActiveJob, request: GenerationRequest) -> AsyncIterator[Event]:

@@ -16,11 +16,11 @@ from mcp_image_gen_local.domain.engine import Engine
 from mcp_image_gen_local.domain.image import SavedImage
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.model import ModelCatalog
+from mcp_image_gen_local.server.catalog import summary
 from mcp_image_gen_local.server.clients import Delivery
 from mcp_image_gen_local.storage.images import OutputFolder
 from mcp_image_gen_local.storage.previews import TEXT_BYTES, NoPreview, Preview, render
 
-MAX_NAMES = 40  #: file names listed of one role; the command line lists all
 MAX_PROMPT_SHOWN = 200  #: characters of each prompt in a list of jobs
 
 
@@ -142,23 +142,6 @@ def _link(image: SavedImage) -> ContentBlock:
     )
 
 
-def render_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
-    """Return the models, flux1-schnell first, and the files of every role."""
-    shown = catalog.models[:MAX_NAMES]
-    files = {role: list(names[:MAX_NAMES]) for role, names in catalog.files.items() if names}
-    cut = {role: len(names) - MAX_NAMES for role, names in catalog.files.items() if len(names) > MAX_NAMES}
-    facts = {"engine": engine.name, "models": [m.to_dict() for m in shown], "files": files}
-    ready = [m.name for m in catalog.models if m.ready]
-    sentences = [f"Ready to generate: {', '.join(ready[:MAX_NAMES])}." if ready else "No model is ready to generate."]
-    first = catalog.models[0]
-    if not first.ready:
-        sentences.append(f"{first.family} is not ready; missing: {'; '.join(first.missing)}.")
-    if cut:
-        rest = ", ".join(f"{count} more of role {role}" for role, count in cut.items())
-        sentences.append(f"Not listed: {rest}; `mcp-image-gen models` lists all.")
-    return _text(facts, " ".join(sentences))
-
-
 def render_folder(folder: OutputFolder) -> ToolResult:
     """Return where images go."""
     facts = {
@@ -175,6 +158,11 @@ def render_folder(folder: OutputFolder) -> ToolResult:
     else:
         story = f"It holds {folder.summary}."
     return _text(facts, story)
+
+
+def render_catalog(catalog: ModelCatalog, engine: Engine) -> ToolResult:
+    """Return the models in a few kilobytes, however many there are."""
+    return _text(*summary(catalog, engine.name))
 
 
 def _text(facts: dict[str, Any], story: str) -> ToolResult:

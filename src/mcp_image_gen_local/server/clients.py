@@ -46,6 +46,12 @@ class ClientProfile:
     source: str
 
     @property
+    def known_limit(self) -> float | None:
+        """The limit of a call in seconds; None where none is known, or progress messages extend it."""
+        is_known = self.id != UNKNOWN and self.call_limit_seconds and not self.progress_extends
+        return self.call_limit_seconds if is_known else None
+
+    @property
     def wait_seconds(self) -> float:
         """How long a call may wait for its image, in seconds, and still be answered in time."""
         limit = self.call_limit_seconds

@@ -20,10 +20,11 @@ from mcp_image_gen_local.imaging import ImageUnreadable, read_header
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.errors import tool_error
 from mcp_image_gen_local.storage.addresses import unwrapped
-from mcp_image_gen_local.storage.files import open_regular
+from mcp_image_gen_local.storage.files import open_regular, read_up_to
 
 JSON = "application/json"
 RECENT_JOBS = 20
+MAX_IMAGE_BYTES = 2**29  #: of a file that is served; far more than any engine's image has
 FETCH_SECONDS = 5.0  #: for an image that lies finished at the engine to be fetched and saved
 
 
@@ -122,7 +123,7 @@ def read_file(image: SavedImage) -> tuple[bytes, str]:
     """
     try:
         with open_regular(image.path) as file:
-            data = file.read()
+            data = read_up_to(file, MAX_IMAGE_BYTES) or b""
         kind = read_header(data, also_stored=True).format
     except (OSError, ImageUnreadable) as error:
         reason = getattr(error, "strerror", None) or error

@@ -1,6 +1,7 @@
 """The tools: parse the call, run the use case, phrase the answer."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.server import answers
 from mcp_image_gen_local.server.arguments import with_request_arguments
-from mcp_image_gen_local.server.cancellation import Cancellations
+from mcp_image_gen_local.server.cancellation import Cancellations, caller_of
 from mcp_image_gen_local.server.deliveries import Deliveries
 from mcp_image_gen_local.server.errors import tool_error, tool_errors
 from mcp_image_gen_local.server.progress import ProgressReporter
@@ -32,15 +33,19 @@ def tools_of(app: App, cancellations: Cancellations, deliveries: Deliveries) -> 
         with tool_errors():
             delivery = deliveries.to(ctx)
             request = await app.request_of(arguments, app.inputs.refer)
-            job = await app.generate(
+            begun = time.monotonic()
+            async with app.answering(
                 request,
+                caller=caller_of(ctx),
                 wait=delivery.wait_seconds,
                 on_progress=ProgressReporter(ctx).report,
-                cancels=lambda: cancellations.was_cancelled_by_client(ctx),
-            )
-            if job.error:
-                raise tool_error(job.error, job.job_id)
-            return await answers.render_job(job, delivery)
+                ending=lambda: cancellations.ending_of(
+                    ctx, elapsed=time.monotonic() - begun, call_limit=delivery.profile.known_limit
+                ),
+            ) as job:
+                if job.error:
+                    raise tool_error(job.error, job.job_id)
+                return await answers.render_job(job, delivery)
 
     async def get_generation_status(
         ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]
@@ -50,7 +55,9 @@ def tools_of(app: App, cancellations: Cancellations, deliveries: Deliveries) -> 
             job = await _known(app, prompt_id, app.runner.find)
             if not job.status.is_final:
                 job = await _watch(ctx, app, prompt_id, delivery.wait_seconds)
-            return await answers.render_job(job, delivery)
+            answer = await answers.render_job(job, delivery)
+            await app.calls.handed_over(job)
+            return answer
 
     async def cancel_generation(
         ctx: Context, prompt_id: Annotated[str, Field(description="From generate_image")]

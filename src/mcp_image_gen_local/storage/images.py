@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -111,7 +112,7 @@ class ImageStore:
         return OutputFolder(
             path=self.folder,
             exists=exists,
-            writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
+            writable=_can_hold(nearest, self.folder),
             images=len(sizes),
             size_bytes=sum(sizes),
         )
@@ -159,6 +160,19 @@ class ImageStore:
         cure = "Free space" if full else "Make it writable, or set IMAGE_OUTPUT_DIR to another folder"
         again = "then ask for its status to save it." if source else "then call again."
         return OutputNotWritable(f"{what}: {self.folder}.{where}", hint=f"{cure}, {again}")
+
+
+def _can_hold(nearest: Path, folder: Path) -> bool:
+    """Return True if `folder` can be written to, or can be made below the nearest one that exists."""
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return False
+    if nearest == folder:
+        return True
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=nearest))  # noqa: PTH106
+    except OSError:  # /proc is writable by its mode, and takes no folder
+        return False
+    return True
 
 
 def _name_file(part: Path, path: Path) -> None:

@@ -33,16 +33,16 @@ PLAN: Mapping[str, type] = {
 OPTIONAL = frozenset({"seconds", "preview", "seed", "width", "height", "steps"})  #: None is a value of these too
 INSERT = """
     INSERT INTO jobs (job_id, engine, url, status, request, plan, ticket, images, notes, error, created, seconds,
-                      cancel_error, owner, lease_until, cancel_requested, filename_ms, image_count)
+                      cancel_error, owner, lease_until, cancel_requested, filename_ms, image_count, requeues)
     VALUES (:job_id, :engine, :url, :status, :request, :plan, :ticket, :images, :notes, :error, :created, :seconds,
-            :cancel_error, :owner, :lease_until, :cancel_requested, :filename_ms, :image_count)
+            :cancel_error, :owner, :lease_until, :cancel_requested, :filename_ms, :image_count, :requeues)
     ON CONFLICT (job_id) DO NOTHING
 """
 #: Progress is stored by a statement of its own and ends with the job, as does the lease.
 UPDATE = """
     UPDATE jobs
     SET status = :status, plan = :plan, ticket = :ticket, images = :images, notes = :notes, error = :error,
-        seconds = :seconds, cancel_error = :cancel_error,
+        seconds = :seconds, cancel_error = :cancel_error, requeues = :requeues,
         owner = iif(:final, '', owner), lease_until = iif(:final, 0, lease_until),
         progress = iif(:final, NULL, progress), preview = iif(:final, NULL, preview)
     WHERE job_id = :job_id
@@ -55,12 +55,17 @@ def row_of(job: Job) -> dict[str, Any]:
         **changes_of(job),
         "engine": job.engine,
         "url": job.url,
-        "request": None if job.request is None else _json(job.request),
+        "request": None if job.request is None else request_of(job.request),
         "created": job.created,
         "lease_until": job.lease_until,
         "cancel_requested": job.cancel_requested,
         "filename_ms": job.filename_ms,
     }
+
+
+def request_of(request: Mapping[str, Any]) -> str:
+    """Return the request as a row holds it."""
+    return _json(request)
 
 
 def changes_of(job: Job) -> dict[str, Any]:
@@ -75,6 +80,7 @@ def changes_of(job: Job) -> dict[str, Any]:
         "error": _json(job.error.to_dict()) if job.error else None,
         "seconds": job.seconds if job.status.is_final else None,
         "cancel_error": job.cancel_error,
+        "requeues": job.requeues,
         "final": job.status.is_final,
     }
 
@@ -115,6 +121,7 @@ def job_of(row: Mapping[str, Any]) -> Job:
         error=error_from_dict(json.loads(row["error"])) if row["error"] else None,
         cancel_requested=bool(row["cancel_requested"]),
         cancel_error=row["cancel_error"],
+        requeues=row["requeues"],
         created=row["created"],
         lease_until=row["lease_until"],
         filename_ms=row["filename_ms"],

@@ -4,11 +4,11 @@ Only the process that holds a job's lease writes to it. All others read, and lea
 progress. A store that cannot be used costs history and never an image: no method raises, and the holder continues.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.job import CallEnd, Job, JobStatus
 
 RESTORED_SECONDS = 15.0  #: lease of a job that is stored again because the store was deleted; a heartbeat renews it
 FAR_SECONDS = 3_600.0  #: a lease that ends later than this is one of a clock that was set back
@@ -29,6 +29,15 @@ class Beat:
     lost: frozenset[str] = field(default=frozenset())  #: jobs that another process has claimed
     cancel_requested: frozenset[str] = field(default=frozenset())
     watched: frozenset[str] = field(default=frozenset())  #: jobs whose progress another process wants to see
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orphan:
+    """A job whose call ended without an answer."""
+
+    job_id: str
+    at: float  #: seconds since 1970 when the call ended
+    end: CallEnd
 
 
 class JobStore(Protocol):
@@ -72,6 +81,24 @@ class JobStore(Protocol):
 
     async def request_cancel(self, job_id: str) -> None:
         """Ask the holder to cancel the job; a flag, not a status."""
+        ...
+
+    async def leave(self, orphan: Orphan, *, caller: str) -> bool:
+        """Note whose call ended without an answer; False if that cannot be noted."""
+        ...
+
+    async def take(
+        self, request: Mapping[str, Any], *, engine: str, url: str, caller: str, seconds: float
+    ) -> Orphan | None:
+        """Return the job that the caller left with the same request during the last `seconds`; it is left no longer.
+
+        The newest, if there are several; no job that failed, was lost or cancelled. Atomic: one of several callers
+        gets it.
+        """
+        ...
+
+    async def hand_over(self, job_id: str) -> None:
+        """Note that a caller has the job's image."""
         ...
 
     async def watch(self, job_id: str, *, seconds: float) -> Job | None:

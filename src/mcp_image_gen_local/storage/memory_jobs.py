@@ -1,11 +1,12 @@
 """A job store in memory: for tests, and for one process that keeps no history."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mcp_image_gen_local.domain.job import Job, JobStatus, Progress
-from mcp_image_gen_local.storage.job_store import RESTORED_SECONDS, Beat, Standing, is_live
+from mcp_image_gen_local.storage.job_store import RESTORED_SECONDS, Beat, Orphan, Standing, is_live
 
 
 @dataclass
@@ -14,6 +15,8 @@ class _Row:
     image_count: int
     owner: str
     watched_until: float = 0.0  #: seconds since 1970
+    orphan: Orphan | None = None
+    caller: str = ""  #: whose call left it
 
 
 class MemoryJobs:
@@ -96,6 +99,29 @@ class MemoryJobs:
         if row := self._rows.get(job_id):
             row.job = replace(row.job, cancel_requested=True)
 
+    async def leave(self, orphan: Orphan, *, caller: str) -> bool:
+        """Note whose call ended without an answer."""
+        if row := self._rows.get(orphan.job_id):
+            row.orphan, row.caller = orphan, caller
+        return row is not None
+
+    async def take(
+        self, request: Mapping[str, Any], *, engine: str, url: str, caller: str, seconds: float
+    ) -> Orphan | None:
+        """Return the job that the caller left with the same request during the last `seconds`."""
+        wanted, since = (request, engine, url, caller), self._clock() - seconds
+        rows = [row for row in self._rows.values() if row.orphan and row.orphan.at > since and _is_takable(row.job)]
+        for row in sorted(rows, key=lambda row: row.orphan.at if row.orphan else 0, reverse=True):
+            if (row.job.request, row.job.engine, row.job.url, row.caller) == wanted:
+                orphan, row.orphan = row.orphan, None
+                return orphan
+        return None
+
+    async def hand_over(self, job_id: str) -> None:
+        """Note that a caller has the job's image."""
+        if row := self._rows.get(job_id):
+            row.orphan = None
+
     async def watch(self, job_id: str, *, seconds: float) -> Job | None:
         """Return the job, and ask its holder for progress during the next `seconds`."""
         if (row := self._rows.get(job_id)) and row.owner:
@@ -132,3 +158,7 @@ class MemoryJobs:
 
     async def aclose(self) -> None:
         """Keep everything: as a file would."""
+
+
+def _is_takable(job: Job) -> bool:
+    return not job.cancel_requested and (not job.status.is_final or job.status is JobStatus.DONE)

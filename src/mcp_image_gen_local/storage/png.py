@@ -39,7 +39,7 @@ def without_texts(data: bytes) -> bytes:
 
 
 def _is_kept(data: bytes, kind: bytes, start: int, end: int) -> bool:
-    if kind not in PIXEL_CHUNKS:
+    if kind not in PIXEL_CHUNKS or (kind == b"IHDR" and start != len(SIGNATURE)):  # a second could tell another size
         return False
     return kind != b"iCCP" or (is_sound(data, start, end) and _is_usual_profile(data[start + 8 : end - 4]))
 

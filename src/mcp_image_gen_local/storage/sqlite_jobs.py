@@ -2,15 +2,15 @@
 
 import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.job import CallEnd, Job, JobStatus
 from mcp_image_gen_local.domain.text import clean
 from mcp_image_gen_local.storage import job_rows as rows
-from mcp_image_gen_local.storage.job_store import FAR_SECONDS, RESTORED_SECONDS, Beat, Standing, is_live
+from mcp_image_gen_local.storage.job_store import FAR_SECONDS, RESTORED_SECONDS, Beat, Orphan, Standing, is_live
 from mcp_image_gen_local.storage.sqlite_file import SQLiteFile
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,11 @@ STEPS: tuple[str, ...] = (
     "ALTER TABLE jobs ADD COLUMN cancel_requested INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN cancel_error TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN watched_until REAL NOT NULL DEFAULT 0",  # seconds since 1970
+    "ALTER TABLE jobs ADD COLUMN requeues INTEGER NOT NULL DEFAULT 0",  # times that the engine got it again
+    "ALTER TABLE jobs ADD COLUMN orphaned_at REAL",  # seconds since 1970: its call ended without an answer; or NULL
+    "ALTER TABLE jobs ADD COLUMN call_end TEXT NOT NULL DEFAULT ''",  # how that call ended
+    "ALTER TABLE jobs ADD COLUMN caller TEXT NOT NULL DEFAULT ''",  # whose call that was
+    "CREATE INDEX jobs_by_orphaned_at ON jobs (orphaned_at) WHERE orphaned_at IS NOT NULL",
 )
 IS_FREE = "(owner IN ('', :owner) OR lease_until <= :now OR lease_until > :now + :far)"
 
@@ -99,6 +104,24 @@ class SQLiteJobs(SQLiteFile):
     async def request_cancel(self, job_id: str) -> None:
         """Ask the holder to cancel the job."""
         await self.run(lambda db: db.execute("UPDATE jobs SET cancel_requested = 1 WHERE job_id = ?", (job_id,)))
+
+    async def leave(self, orphan: Orphan, *, caller: str) -> bool:
+        """Note whose call ended without an answer; False if that cannot be noted."""
+        statement = "UPDATE jobs SET orphaned_at = ?, call_end = ?, caller = ? WHERE job_id = ?"
+        values = (orphan.at, orphan.end, caller, orphan.job_id)
+        return bool(await self.run(lambda db: db.execute(statement, values).rowcount))
+
+    async def take(
+        self, request: Mapping[str, Any], *, engine: str, url: str, caller: str, seconds: float
+    ) -> Orphan | None:
+        """Return the job that the caller left with the same request during the last `seconds`."""
+        values = (self.clock() - seconds, engine, url, caller, rows.request_of(request))
+        return await self.run(lambda db: _take(db, values))
+
+    async def hand_over(self, job_id: str) -> None:
+        """Note that a caller has the job's image."""
+        statement = "UPDATE jobs SET orphaned_at = NULL WHERE job_id = ? AND orphaned_at IS NOT NULL"
+        await self.run(lambda db: db.execute(statement, (job_id,)))
 
     async def watch(self, job_id: str, *, seconds: float) -> Job | None:
         """Return the job, and ask its holder for progress during the next `seconds`."""
@@ -194,6 +217,19 @@ def _update(db: sqlite3.Connection, job: Job, owner: str, now: float) -> Standin
         return Standing(is_held=False)
     db.execute(rows.UPDATE, rows.changes_of(job))
     return Standing(cancel_requested=bool(row["cancel_requested"]))
+
+
+def _take(db: sqlite3.Connection, values: Sequence[object]) -> Orphan | None:
+    found = db.execute(
+        "SELECT job_id, orphaned_at, call_end FROM jobs "
+        "WHERE orphaned_at > ? AND engine = ? AND url = ? AND caller = ? AND request = ? "
+        "AND status IN ('queued', 'running', 'done') AND NOT cancel_requested ORDER BY orphaned_at DESC",
+        values,
+    ).fetchone()
+    if found is None:
+        return None
+    db.execute("UPDATE jobs SET orphaned_at = NULL WHERE job_id = ?", (found["job_id"],))
+    return Orphan(job_id=found["job_id"], at=found["orphaned_at"], end=CallEnd(found["call_end"]))
 
 
 def _watch(db: sqlite3.Connection, job_id: str, until: float) -> Job | None:

@@ -9,9 +9,13 @@ import respx
 from mcp_image_gen_local.domain.errors import EngineAnswerUnusable, EngineRefused, EngineUnreachable, ImageGone
 from mcp_image_gen_local.engines.comfyui import client as clients
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
+from mcp_image_gen_local.engines.comfyui.object_info import NodeInfo
+from mcp_image_gen_local.engines.comfyui.replies import ImageFile
 
 URL = "http://gpu:8188"
-IMAGE = {"filename": "a_00001_.png", "subfolder": "mcp-image-gen", "type": "output"}
+IMAGE = ImageFile(filename="a_00001_.png", subfolder="mcp-image-gen")
+#: what no method finds fault with
+ANSWER = {"queue_running": [], "queue_pending": [], "prompt_id": "an-id"}
 TROUBLE = "500 Internal Server Error\n\nServer got itself in trouble"
 PAGE = "<!DOCTYPE html><html>Please sign in.</html>"
 
@@ -55,7 +59,7 @@ def each(calls):
 
 
 async def test_every_request_carries_the_headers(client, httpx2_mock):
-    httpx2_mock.route(host="gpu").respond(json={})
+    httpx2_mock.route(host="gpu").respond(json=ANSWER)
     await every_request(client)
     assert len(httpx2_mock.calls) == len(ALL)
     for call in httpx2_mock.calls:
@@ -63,7 +67,7 @@ async def test_every_request_carries_the_headers(client, httpx2_mock):
 
 
 async def test_every_request_goes_below_the_url_s_own_path(httpx2_mock):
-    httpx2_mock.route(host="gpu").respond(json={})
+    httpx2_mock.route(host="gpu").respond(json=ANSWER)
     client = ComfyUIClient("https://gpu/tools/comfy", {})
     await every_request(client)
     await client.aclose()
@@ -94,7 +98,9 @@ async def test_nothing_answers_names_the_start_command(client, httpx2_mock, call
     httpx2_mock.route(host="gpu").mock(side_effect=httpx2.ConnectError("refused"))
     with pytest.raises(EngineUnreachable) as caught:
         await call(client)
-    assert str(caught.value) == "ComfyUI not reachable at http://gpu:8188. Start with: python main.py --listen"
+    assert (
+        str(caught.value) == "ComfyUI not reachable at http://gpu:8188. Start with: python main.py --listen 127.0.0.1"
+    )
 
 
 @each(ALL)
@@ -115,6 +121,15 @@ async def test_a_redirect_to_a_login_is_reported(client, httpx2_mock, call):
     assert httpx2_mock.calls.call_count == 1
 
 
+async def test_a_redirect_to_https_keeps_the_path(httpx2_mock):
+    target = {"Location": "https://gpu.example/tools/comfy/queue"}
+    httpx2_mock.get("http://gpu/tools/comfy/queue").respond(301, headers=target)
+    client = ComfyUIClient("http://gpu/tools/comfy", {})
+    with pytest.raises(EngineAnswerUnusable, match=r"Use https://gpu\.example/tools/comfy in COMFYUI_URL"):
+        await client.queue()
+    await client.aclose()
+
+
 @each(GETS)
 @pytest.mark.parametrize("body", [PAGE, "", "[]", "null", '"text"', '{"cut', "\ufeff"])
 async def test_an_answer_that_is_no_json_object_is_told(client, httpx2_mock, call, body):
@@ -131,7 +146,7 @@ async def test_an_answer_in_no_known_encoding_is_told(client, httpx2_mock, call)
 
 
 @each(GETS | POSTS)
-@pytest.mark.parametrize("status", [204, 404, 405, 500, 502])
+@pytest.mark.parametrize("status", [204, 404, 405, 500, 501])
 async def test_another_status_than_200_is_told(client, httpx2_mock, call, status):
     httpx2_mock.route(host="gpu").respond(status, text=TROUBLE)
     with pytest.raises(EngineAnswerUnusable, match=f"answered HTTP {status}"):
@@ -161,14 +176,15 @@ async def test_a_prompt_without_history_is_none(client, httpx2_mock, body):
 )
 async def test_a_prompt_id_stays_one_part_of_the_path(client, httpx2_mock, prompt_id, path):
     httpx2_mock.route(host="gpu").respond(json={prompt_id: {"outputs": {}}})
-    assert await client.history(prompt_id) == {"outputs": {}}
+    entry = await client.history(prompt_id)
+    assert entry.outcome.kind == "success"
     assert httpx2_mock.calls.last.request.url.raw_path == path.encode()
 
 
 async def test_a_node_class_is_one_part_of_the_path(client, httpx2_mock):
     """The class of a node stays one part of the path."""
-    httpx2_mock.route(host="gpu").respond(json={"Save/Image?": {}})
-    assert await client.object_info("Save/Image?") == {}
+    httpx2_mock.route(host="gpu").respond(json={"Save/Image?": {"input": {}}})
+    assert await client.object_info("Save/Image?") == NodeInfo()
     assert httpx2_mock.calls.last.request.url.raw_path == b"/object_info/Save%2FImage%3F"
 
 
@@ -176,17 +192,33 @@ async def test_a_prompt_is_sent_with_its_ids_and_seed(client, httpx2_mock):
     """A prompt is sent with its id the client's and its whole seed."""
     httpx2_mock.post("/prompt").respond(json={"prompt_id": "p", "number": 1, "node_errors": {}})
     reply = await client.queue_prompt({"7": {"inputs": {"seed": 2**64 - 1, "text": "é"}}}, prompt_id="p", client_id="c")
-    assert reply.status_code == 200
+    assert (reply.prompt_id, reply.is_refused) == ("p", False)
     assert json.loads(httpx2_mock.calls.last.request.content) == {
         "prompt": {"7": {"inputs": {"seed": 18446744073709551615, "text": "é"}}}, "prompt_id": "p", "client_id": "c",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("status", [200, 400, 404, 413])
-async def test_a_reply_to_a_prompt_is_handed_on_as_it_is(client, httpx2_mock, status):
+@pytest.mark.parametrize("status", [400, 409, 413, 429])
+async def test_a_refused_prompt_is_handed_on(client, httpx2_mock, status):
     httpx2_mock.post("/prompt").respond(status, text="anything")
     reply = await SUBMIT["queue_prompt"](client)
-    assert (reply.status_code, reply.text) == (status, "anything")
+    assert (reply.status, reply.is_refused, reply.reason) == (status, True, "anything")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_a_prompt_to_another_program_is_told(client, httpx2_mock, status):
+    httpx2_mock.post("/prompt").respond(status, text="Not Found")
+    with pytest.raises(EngineAnswerUnusable, match=f"http://gpu:8188/prompt answered HTTP {status}"):
+        await SUBMIT["queue_prompt"](client)
+
+
+@pytest.mark.parametrize(
+    "body", [PAGE, "", "{}", "[]", '{"prompt_id": 7}', '{"prompt_id": ""}', r'{"prompt_id": "\ud800"}']
+)
+async def test_a_reply_that_names_no_prompt_is_uncertain(client, httpx2_mock, body):
+    httpx2_mock.post("/prompt").respond(text=body)
+    with pytest.raises(SubmitUncertain, match="names no prompt"):
+        await SUBMIT["queue_prompt"](client)
 
 
 @pytest.mark.parametrize("error", [httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.WriteError])
@@ -220,10 +252,10 @@ async def test_cancelling_names_the_prompt_and_no_other(client, httpx2_mock):
 @pytest.mark.parametrize("name", ["a b.png", "50% #1 & more?.png", "é ☃ 画.png", "a+b=c.png", "%2e%2e.png", "q\"'.png"])
 async def test_an_odd_file_name_arrives_as_it_is(client, httpx2_mock, name):
     httpx2_mock.get("/view").respond(content=b"data")
-    image = {"filename": name, "subfolder": f"sub/{name}", "type": "temp"}
+    image = ImageFile(filename=name, subfolder=f"sub/{name}", type="temp")
     assert await client.view(image) == b"data"
-    assert dict(httpx2_mock.calls.last.request.url.params) == image
-    assert dict(httpx2.URL(client.view_url(image)).params) == image
+    assert dict(httpx2_mock.calls.last.request.url.params) == image.params
+    assert dict(httpx2.URL(client.view_url(image)).params) == image.params
 
 
 @pytest.mark.parametrize(
@@ -259,12 +291,12 @@ async def test_an_image_that_comfyui_withholds(client, httpx2_mock):
 
 async def test_a_password_is_used_and_never_shown(httpx2_mock: respx.Router):
     """A password in the address is used and never shown. Errors and image addresses go to a language model."""
-    route = httpx2_mock.get("http://gpu:8188/queue").respond(json={})
+    route = httpx2_mock.get("http://gpu:8188/queue").respond(json=ANSWER)
     client = ComfyUIClient("http://me:s3cret@gpu:8188", {})
     await client.queue()
     assert route.calls.last.request.headers["Authorization"].startswith("Basic ")
     assert client.url == "http://gpu:8188"
-    assert "s3cret" not in str(client.unreachable()) + client.view_url(IMAGE)
+    assert "s3cret" not in client.view_url(IMAGE) + str(route.calls.last.request.url)
     await client.aclose()
 
 

@@ -29,6 +29,7 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Event,
     NodeOutput,
     NodeRunning,
+    Preview,
     Started,
     Step,
 )
@@ -199,6 +200,17 @@ async def test_a_socket_that_never_opens_is_done_without(monkeypatch: pytest.Mon
         await closed.wait()
 
 
+async def test_a_flood_of_events_is_cut(comfy):
+    """Of a flood the newest are left out: polling tells what they would have told."""
+    stream = comfy._stream
+    inbox = stream.inbox(OURS)
+    for _ in range(5000):
+        stream._dispatch(OURS, Preview(b"x" * 1000))
+        stream._dispatch(OURS, Started())
+    assert inbox.qsize() <= socket.MAX_EVENTS
+    assert sum(isinstance(inbox.get_nowait(), Preview) for _ in range(inbox.qsize())) <= socket.MAX_PREVIEWS
+
+
 # -- cancelling ---------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +267,7 @@ async def test_phases_in_words_steps_of_the_sampler(comfyui: ComfyUIServer):
     nodes["20"] = {"class_type": "ImageUpscaleWithModel", "inputs": {}}
     progress = await follow(
         comfyui, theirs, Started(), NodeRunning("1"), NodeRunning("7"), Step("7", 1, 2), NodeRunning("20"),
-        Step("20", 3, 9), NodeRunning("unheard of"), Ended("success", {}), nodes=nodes,
+        Step("20", 3, 9), NodeRunning("unheard of"), Ended("success"), nodes=nodes,
     )  # fmt: skip
     assert [p.describe() for p in progress] == [
         "loading the model", "loading the model", "generating", "generating, step 1/2", "working", "working",
@@ -267,13 +279,13 @@ async def test_a_success_without_an_image_is_looked_up(comfyui: ComfyUIServer):
     """A success that names no image is looked up in a history that lags behind."""
     comfyui.fail("history_late", reads=3)
     theirs = await generate(comfyui, graph())
-    assert await follow(comfyui, theirs, NodeOutput("3", {"text": ["hello"]}), Ended("success", {})) == []
+    assert await follow(comfyui, theirs, NodeOutput("3", ()), Ended("success")) == []
 
 
 async def test_a_success_that_is_named_nowhere_is_a_failure(comfyui: ComfyUIServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(following, "HISTORY_DELAYS", (0, 0.001))
     with pytest.raises(GenerationFailed, match="neither names it nor keeps a history"):
-        await follow(comfyui, OURS, Ended("success", {}))
+        await follow(comfyui, OURS, Ended("success"))
 
 
 @pytest.mark.parametrize("fault", ["stop", "html"])
@@ -303,6 +315,15 @@ async def test_a_server_that_says_nothing_of_itself(comfy, comfyui: ComfyUIServe
     """A server that reports nothing of itself is a ComfyUI all the same."""
     comfyui.system_stats.clear()
     assert await comfy.check() == f"ComfyUI of unknown version at {comfyui.url}, on an unknown device"
+
+
+@pytest.mark.parametrize(
+    ("change", "is_whole"), [(lambda png: png + b"notes" * 500, True), (lambda png: png[:-8], False)]
+)
+async def test_a_forgotten_file_is_known_by_its_end(comfy, comfyui: ComfyUIServer, change, is_whole):
+    """Programs append notes to a finished image; one that was being written has no end."""
+    comfyui.files.outputs[f"mcp-image-gen/{OURS}_00001_.png"] = change(comfyui.image(64, 64, 1, "", 0))
+    assert (await comfy.lookup(ticket(OURS)) is not None) is is_whole
 
 
 async def test_node_classes_are_asked_for_once(comfy, comfyui: ComfyUIServer):

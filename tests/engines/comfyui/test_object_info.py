@@ -5,15 +5,23 @@ from typing import Any
 import pytest
 
 from mcp_image_gen_local.domain.errors import InvalidRequest, ModelNotFound, NodeMissing, WorkflowRejected
-from mcp_image_gen_local.engines.comfyui.object_info import check_graph, input_specs, options
+from mcp_image_gen_local.engines.comfyui.object_info import check_graph, options, parse_class
 from tests.comfyui_nodes import recording
 
-CLASSES: dict[str, Any] = recording("object_info.json")
-LOADER = {"UNETLoader": {"input": {"required": {"unet_name": [["flux1-schnell.safetensors"]]}}}}
+RECORDED: dict[str, Any] = recording("object_info.json")
+CLASSES = {name: parse_class(info) for name, info in RECORDED.items()}
+
+
+def described(class_type: str, name: str, *files: str) -> Any:
+    """Return a loader that lists these files."""
+    return {class_type: parse_class({"input": {"required": {name: [list(files)]}}})}
+
+
+LOADER = described("UNETLoader", "unet_name", "flux1-schnell.safetensors")
 
 
 def choices_of(class_type: str, name: str) -> Any:
-    return options(input_specs(CLASSES[class_type])[name])
+    return CLASSES[class_type].options(name)
 
 
 def graph(class_type: str = "KSampler", **inputs: Any) -> Any:
@@ -28,13 +36,13 @@ def test_the_older_shape_of_a_combo_tells_its_choices():
 
 
 def test_the_newer_shape_of_a_combo_tells_its_choices():
-    assert CLASSES["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
+    assert RECORDED["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
     assert choices_of("UpscaleModelLoader", "model_name") == ("4x-UltraSharp.safetensors", "RealESRGAN_x4plus.pth")
 
 
 def test_a_remote_combo_has_no_known_choices():
     """A combo that asks a route of its own has no known choices."""
-    assert "remote" in CLASSES["LoadImageOutput"]["input"]["required"]["image"][1]
+    assert "remote" in RECORDED["LoadImageOutput"]["input"]["required"]["image"][1]
     assert choices_of("LoadImageOutput", "image") is None
 
 
@@ -48,8 +56,8 @@ def test_an_empty_combo_has_choices_but_none_fits():
 
 
 def test_optional_inputs_are_known_as_well():
-    assert "device" in input_specs(CLASSES["DualCLIPLoader"])
-    assert input_specs({}) == input_specs({"input": {"required": None, "optional": None}}) == {}
+    assert not CLASSES["DualCLIPLoader"].inputs["device"].is_required
+    assert parse_class({}) == parse_class({"input": {"required": None, "optional": None}})
 
 
 def test_a_graph_that_comfyui_would_take_passes():
@@ -119,7 +127,7 @@ def test_a_missing_file_names_the_nearest():
 
 def test_a_missing_file_of_an_empty_folder():
     """A missing file of an empty folder names the folder."""
-    empty = {"VAELoader": {"input": {"required": {"vae_name": [[]]}}}}
+    empty = described("VAELoader", "vae_name")
     with pytest.raises(ModelNotFound, match=r"has no file 'ae.safetensors'. Put it into models/vae"):
         check_graph({"3": {"class_type": "VAELoader", "inputs": {"vae_name": "ae.safetensors"}}}, empty)
 

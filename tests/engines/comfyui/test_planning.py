@@ -6,6 +6,7 @@ from mcp_image_gen_local.domain.request import GenerationRequest
 from mcp_image_gen_local.engines.comfyui.families import FAMILIES, FLUX_DEV, FLUX_SCHNELL, SD15, SDXL, UNKNOWN
 from mcp_image_gen_local.engines.comfyui.models import ResolvedModel
 from mcp_image_gen_local.engines.comfyui.planning import round_to, values_for
+from mcp_image_gen_local.engines.comfyui.recognition import recognise
 
 
 def plan(family=FLUX_SCHNELL, **request):
@@ -89,7 +90,85 @@ def test_a_negative_prompt_without_effect_is_told():
     )
 
 
-def test_a_useless_cfg_is_reported():
-    """A cfg that a distilled model cannot use is reported."""
-    _, (note,) = plan(FLUX_DEV, model="flux1-dev", cfg=3.5)
-    assert note == "flux1-dev is made for cfg 1; cfg 3.5 takes twice as long and may look burnt."
+@pytest.mark.parametrize(
+    ("asked", "cfg", "guidance", "notes"),
+    [
+        ({"cfg": 4}, 1, 4, ("cfg 4 was used as guidance: flux1-dev is made for cfg 1.",)),
+        ({"cfg": 1}, 1, 3.5, ()),
+        ({"guidance": 2}, 1, 2, ()),
+        ({"cfg": 7, "guidance": 2}, 1, 2, ("cfg 7 had no effect: flux1-dev is made for cfg 1.",)),
+        ({"cfg": 0}, 1, 3.5, ("cfg 0 had no effect: flux1-dev is made for cfg 1.",)),
+    ],
+)
+def test_a_cfg_is_guidance_where_cfg_burns(asked, cfg, guidance, notes):
+    """A cfg above 1 for a model with distilled guidance is taken as that; cfg itself stays as the family needs it."""
+    values, told = plan(FLUX_DEV, model="flux1-dev", **asked)
+    assert (values["cfg"], values["guidance"], told) == (cfg, guidance, notes)
+
+
+def test_schnell_leaves_cfg_and_negative_out():
+    """What FLUX.1-schnell cannot use is left out, and one sentence says so."""
+    values, notes = plan(FLUX_SCHNELL, model="flux1-schnell", cfg=3.5, negative_prompt="blurry")
+    assert (values["cfg"], notes) == (
+        1, ("cfg 3.5 and negative_prompt had no effect: flux1-schnell is made for cfg 1.",),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "family", "steps", "cfg", "sampler", "scheduler", "side"),
+    [
+        ("realvisxlV50_v50LightningBakedvae", SDXL, 6, 1, "euler", "sgm_uniform", 1024),
+        ("Juggernaut_RunDiffusionPhoto2_Lightning_4Steps", SDXL, 4, 1, "euler", "sgm_uniform", 1024),
+        ("sdxl_lightning_8-step", SDXL, 8, 1, "euler", "sgm_uniform", 1024),
+        ("Hyper-SDXL-1step-Unet-Comfyui.fp16", SDXL, 1, 1, "euler", "sgm_uniform", 1024),
+        ("dreamshaperXL_v21TurboDPMSDE", SDXL, 8, 2, "dpmpp_sde", "karras", 1024),
+        ("sd_xl_turbo_1.0_fp16", SDXL, 4, 1, "euler_ancestral", "sgm_uniform", 512),
+        ("bigLust_v16DMD2", SDXL, 6, 1, "lcm", "sgm_uniform", 1024),
+        ("SDXL-Flash", SDXL, 8, 2, "dpmpp_sde", "karras", 1024),
+        ("dreamshaper_8LCM", SD15, 6, 1, "lcm", "sgm_uniform", 512),
+        ("realisticVisionV60B1_v51HyperVAE", SD15, 8, 1, "euler", "sgm_uniform", 512),
+        ("some_sd15_4step", SD15, 4, 1, "euler", "sgm_uniform", 512),
+        ("flux1-dev-turbo-8step", FLUX_DEV, 8, 1, "euler", "simple", 1024),
+        ("flux1-schnell-turbo", FLUX_SCHNELL, 4, 1, "euler", "simple", 1024),
+        ("hyperRealismXL_v1", SDXL, 25, 7, "dpmpp_2m", "karras", 1024),
+        ("lightningStyleXL_v1", SDXL, 25, 7, "dpmpp_2m", "karras", 1024),
+        ("some_sdxl_90000steps", SDXL, 25, 7, "dpmpp_2m", "karras", 1024),
+    ],
+)
+def test_a_distilled_model_takes_few_steps(file, family, steps, cfg, sampler, scheduler, side):
+    choice = ResolvedModel(file=file, role="checkpoint", family=family, speed=recognise(file, "checkpoint").speed)
+    values, notes = values_for(GenerationRequest(prompt="a", model="x"), choice, seed=7)
+    told = {name: values[name] for name in ("steps", "cfg", "sampler", "scheduler", "width", "height")}
+    assert told == {
+        "steps": steps, "cfg": cfg, "sampler": sampler, "scheduler": scheduler, "width": side, "height": side,
+    }  # fmt: skip
+    assert notes == ()
+
+
+def test_a_large_cfg_on_a_distilled_model_is_told():
+    file = "juggernaut_xl_lightning_by_rd.safetensors"
+    choice = ResolvedModel(file=file, role="checkpoint", family=SDXL, speed=recognise(file, "checkpoint").speed)
+    values, notes = values_for(GenerationRequest(prompt="a", model="x", cfg=7), choice, seed=7)
+    assert values["cfg"] == 7
+    assert notes == (f"{file} is a Lightning model, made for cfg 1 to 2; cfg 7 may look burnt.",)
+
+
+def test_how_the_model_was_chosen_is_told():
+    choice = ResolvedModel(file="f", role="checkpoint", family=SDXL, notes=("model='pony' was taken as f.",))
+    assert values_for(GenerationRequest(prompt="a", model="pony"), choice, seed=7)[1] == choice.notes
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        ({"aspect_ratio": "16:9"}, (1360, 768)),
+        ({"aspect_ratio": "1:1"}, (1024, 1024)),
+        ({"aspect_ratio": "2:3"}, (832, 1248)),
+        ({"aspect_ratio": "16:9", "width": 640}, (640, 368)),
+        ({"aspect_ratio": "9:16", "height": 1024}, (576, 1024)),
+    ],
+)
+def test_an_aspect_ratio_keeps_the_models_pixels(asked, size):
+    values, notes = plan(**asked)
+    assert (values["width"], values["height"]) == size
+    assert notes == ()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -92,8 +93,11 @@ def _check_sums(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def _session(path: Path) -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.32 on it tells its makers of each session, on Linux too
     try:
         import onnxruntime  # the extra; 0.2 s to import
+
+        onnxruntime.disable_telemetry_events()
     except ImportError as error:
         raise EngineNotInstalled(
             "The built-in engine's runtime is not installed.", hint=f"Install it with: {INSTALL}"

@@ -21,7 +21,10 @@ async def probe(settings: ComfyUISettings) -> str | None:
     """Return ComfyUI's version and devices; None if nothing answers."""
     from mcp_image_gen_local.domain.errors import ImageGenError
 
-    engine = make(settings)
+    try:
+        engine = make(settings)
+    except ImageGenError:  # the certificates that it names cannot be read
+        return None
     try:
         return await engine.check()
     except ImageGenError:

@@ -9,7 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mcp_image_gen_local.domain.request import MAX_SEED
 from mcp_image_gen_local.engines.comfyui.graph import Graph, Node, bind, trace
+from mcp_image_gen_local.engines.comfyui.replies import ImageFile
+from mcp_image_gen_local.engines.comfyui.values import whole
 
 MAX_IMAGES = 16  #: of one job
 
@@ -33,13 +36,16 @@ def fan_out(graph: Mapping[str, Node], seeds: Sequence[int], prefix: str) -> Gra
     return result
 
 
-def seeds_in(graph: Mapping[str, Node]) -> list[int]:
-    """Return the seed of each image of a graph that `fan_out` made; of any other, that of its first image."""
+def seeds_in(graph: Mapping[str, Node]) -> list[int | None]:
+    """Return the seed of each image of a graph that `fan_out` made; of any other, that of its first image.
+
+    None stands for what is no seed.
+    """
     slot = trace(graph).get("seed")
     if slot is None:
         return []
     nodes = [graph.get(_nth(slot.node_id, index)) for index in range(MAX_IMAGES)]
-    return [node["inputs"][slot.input_name] for node in nodes if node]
+    return [whole(node["inputs"].get(slot.input_name), 0, MAX_SEED) for node in nodes if node]
 
 
 def file_name(job_id: str, index: int) -> str:
@@ -47,10 +53,10 @@ def file_name(job_id: str, index: int) -> str:
     return f"{_nth(job_id, index)}_00001_.png"
 
 
-def by_index(images: Sequence[dict[str, str]], job_id: str) -> dict[int, dict[str, str]]:
+def by_index(images: Sequence[ImageFile], job_id: str) -> dict[int, ImageFile]:
     """Return index in the batch -> image, by their file names; those of other graphs are counted as they come."""
-    pattern = re.compile(rf"{re.escape(job_id)}(?:-(\d+))?_\d+_\.\w+")
-    found = {int(m[1] or 0): image for image in images if (m := pattern.fullmatch(image["filename"]))}
+    pattern = re.compile(rf"{re.escape(job_id)}(?:-(\d{{1,2}}))?_\d+_\.\w+")
+    found = {int(m[1] or 0): image for image in images if (m := pattern.fullmatch(image.filename))}
     return found if len(found) == len(images) else dict(enumerate(images))
 
 

@@ -1,9 +1,11 @@
-"""What ComfyUI says, turned into values: WebSocket messages, history entries, the queue. Pure."""
+"""What ComfyUI's WebSocket says, turned into events; odd messages are passed over. Pure."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from mcp_image_gen_local.engines.comfyui.replies import Failure, ImageFile, parse_failure, parse_images
+from mcp_image_gen_local.engines.comfyui.values import entries, load, node_id, number, table
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Step:
 
 @dataclass(frozen=True)
 class NodeOutput:
-    """An output node finished; `output` is what the history will hold for it."""
+    """An output node finished; `output` is its images, as the history will name them."""
 
     node_id: str
-    output: Mapping[str, Any]
+    output: tuple[ImageFile, ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Ended:
     """The prompt reached an end."""
 
     kind: str  #: "success", "error" or "interrupted"
-    detail: Mapping[str, Any]  #: the message; of an error it tells node and exception
+    detail: Failure = field(default_factory=Failure)  #: of an error
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,12 @@ class Dequeued:
 class Disconnected:
     """The socket is gone; nothing more will come by this way."""
 
+    was_open: bool = False  #: False: it could not be opened
+
 
 Event = Started | Cached | NodeRunning | Step | NodeOutput | Ended | Preview | QueueChanged | Dequeued | Disconnected
 
+MAX_STEPS = 1_000_000
 FRAME, FRAME_WITH_METADATA = 1, 4  #: first four bytes of a binary message
 ENDINGS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
 
@@ -88,7 +93,7 @@ def parse_message(message: object) -> tuple[str, Event] | None:
     prompt_id, kind = data.get("prompt_id"), message.get("type")
     if not isinstance(prompt_id, str):
         return None
-    event = _parse(str(kind), data)
+    event = _parse(kind, data) if isinstance(kind, str) else None
     return (prompt_id, event) if event else None
 
 
@@ -103,90 +108,33 @@ def parse_frame(frame: bytes) -> tuple[str | None, Preview] | None:
     if kind != FRAME_WITH_METADATA or len(frame) <= 8 + size:
         return None
     try:
-        about = json.loads(frame[8 : 8 + size])
+        about = table(load(frame[8 : 8 + size]))
     except ValueError:
         return None
-    prompt_id = about.get("prompt_id") if isinstance(about, dict) else None
+    prompt_id = about.get("prompt_id")
     return (prompt_id, Preview(frame[8 + size :])) if isinstance(prompt_id, str) else None
 
 
 def _parse(kind: str, data: Mapping[str, Any]) -> Event | None:
     if kind in ENDINGS:
-        return Ended(ENDINGS[kind], data)
+        return Ended(ENDINGS[kind], parse_failure(data))
     if kind == "execution_start":
         return Started()
     if kind == "execution_cached" and isinstance(data.get("nodes"), list):
-        return Cached(frozenset(map(str, data["nodes"])))
-    if kind == "executing" and data.get("node") is not None:
-        return NodeRunning(str(data["node"]))
-    if kind == "progress" and _is_number(data.get("value")) and _is_number(data.get("max")):
-        return Step(str(data.get("node")), int(data["value"]), int(data["max"]))
+        return Cached(frozenset(node for each in entries(data["nodes"]) if (node := node_id(each)) is not None))
+    node = node_id(data.get("node"))
+    if node is None:
+        return None
+    if kind == "executing":
+        return NodeRunning(node)
+    if kind == "progress":
+        return _step(node, number(data.get("value")), number(data.get("max")))
     if kind == "executed" and isinstance(data.get("output"), dict):
-        return NodeOutput(str(data.get("node")), data["output"])
+        return NodeOutput(node, parse_images(data["output"]))
     return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a prompt ended, read from its history entry."""
-
-    kind: str  #: "success", "error" or "interrupted"
-    outputs: Mapping[str, Any] = field(default_factory=dict)  #: node_id -> what the node put out
-    error: Mapping[str, Any] = field(default_factory=dict)  #: the execution_error message
-
-
-def parse_history(entry: Mapping[str, Any]) -> Outcome:
-    """Return how the prompt of this history entry ended.
-
-    An interrupted prompt has status_str "error" like a failed one; only its messages tell them apart.
-    """
-    status = entry.get("status") or {}
-    messages = {m[0]: m[1] for m in status.get("messages") or [] if isinstance(m, list | tuple) and len(m) == 2}
-    outputs = entry.get("outputs") or {}
-    if "execution_interrupted" in messages:
-        return Outcome(kind="interrupted", outputs=outputs)
-    if "execution_error" in messages or status.get("status_str") == "error":
-        return Outcome(kind="error", outputs=outputs, error=messages.get("execution_error") or {})
-    return Outcome(kind="success", outputs=outputs)
-
-
-def pick_images(outputs: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return filename, subfolder and type of every image, in node order; previews only if nothing was saved.
-
-    Nodes also put out texts, latents and strings; those are no images.
-    """
-    images = [
-        {"filename": i["filename"], "subfolder": str(i.get("subfolder", "")), "type": str(i.get("type", "output"))}
-        for output in outputs.values()
-        if isinstance(output, dict)
-        for i in output.get("images") or []
-        if isinstance(i, dict) and isinstance(i.get("filename"), str)
-    ]
-    return [i for i in images if i["type"] == "output"] or images
-
-
-def queue_place(queue: Mapping[str, Any], prompt_id: str) -> int | None:
-    """Return 0 if the prompt runs, its 1-based place if it waits, None if the queue does not hold it.
-
-    Pending items come in heap order; ComfyUI runs the lowest number first.
-    """
-    if any(item[1] == prompt_id for item in queue_items(queue, "queue_running")):
-        return 0
-    pending = sorted((item[0], str(item[1])) for item in queue_items(queue, "queue_pending"))
-    return next((place for place, item in enumerate(pending, 1) if item[1] == prompt_id), None)
-
-
-def queue_items(queue: Mapping[str, Any], *parts: str) -> list[Sequence[Any]]:
-    """Return the items [number, prompt_id, graph, ...] of these parts of the queue; odd ones are passed over."""
-    found = (item for part in parts for item in queue.get(part) or [])
-    return [item for item in found if isinstance(item, list | tuple) and len(item) > 1 and _is_number(item[0])]
-
-
-def graph_of(item: object) -> dict[str, Any] | None:
-    """Return the graph of what queue and history keep of a prompt; None if it holds none."""
-    whole = isinstance(item, list | tuple) and len(item) > 2 and isinstance(item[2], dict)
-    return item[2] if whole else None  # type: ignore[index]
+def _step(node: str, value: float | None, maximum: float | None) -> Step | None:
+    if value is None or maximum is None or not 0 <= value <= maximum <= MAX_STEPS:
+        return None
+    return Step(node, int(value), int(maximum))

@@ -28,22 +28,19 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Event,
     NodeOutput,
     NodeRunning,
-    Outcome,
     Preview,
     QueueChanged,
     Started,
     Step,
-    parse_history,
-    pick_images,
-    queue_place,
 )
 from mcp_image_gen_local.engines.comfyui.failures import failure_of
 from mcp_image_gen_local.engines.comfyui.graph import SAMPLERS
+from mcp_image_gen_local.engines.comfyui.replies import Outcome, pick_images, queue_place
 from mcp_image_gen_local.engines.comfyui.socket import Inbox
 
 POLL_SECONDS = 1.0  #: silence after which history and queue are asked
 RECHECK_SECONDS = 0.2  #: until a prompt that seems absent is asked for again
-UNREACHABLE_SECONDS = 10.0  #: how long ComfyUI may be away before the job is given up
+UNREACHABLE_SECONDS = 600.0  #: how long ComfyUI may be away before the job is given up; a restart can take minutes
 STALLED_SECONDS = 120.0  #: how long it may take connections without an answer: reading a large model can block it
 HISTORY_DELAYS = (0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  #: the history can lag behind execution_success
 
@@ -73,7 +70,8 @@ class Follower:
         self._cached: frozenset[str] = frozenset()
         self._sampled: dict[str, tuple[int, int]] = {}  #: sampler -> steps done, steps in all
         self._absences = 0
-        self._restarted = False
+        self._was_away = False  #: since the prompt was last seen
+        self._has_run = False  #: a prompt that runs cannot be taken from the queue
         self._silent_since: float | None = None
         self._is_stalled = False
         self._newest: Progress | None = None
@@ -109,6 +107,7 @@ class Follower:
     def _note(self, event: Event) -> Progress | None:
         if not isinstance(event, Disconnected):
             self._silent_since = None
+        self._has_run = self._has_run or isinstance(event, Started | NodeRunning | Step)
         match event:
             case Started():
                 return Progress(status=JobStatus.RUNNING, phase="loading the model")
@@ -123,7 +122,8 @@ class Follower:
                 return replace(newest, status=JobStatus.RUNNING, queue_position=None, preview=image)
             case NodeOutput(node_id, output):
                 self._outputs[node_id] = output
-            case Disconnected():
+            case Disconnected(was_open):
+                self._was_away = self._was_away or was_open
                 self._absences = 1  # ask at once: ComfyUI may have ended
         return None
 
@@ -154,7 +154,7 @@ class Follower:
             except (EngineUnreachable, EngineAnswerUnusable):
                 return None
             if entry:
-                return parse_history(entry)
+                return entry.outcome
         raise GenerationFailed(
             "ComfyUI says that the image is finished, but neither names it nor keeps a history of it.",
             hint="Look into ComfyUI's output folder, below mcp-image-gen.",
@@ -168,15 +168,15 @@ class Follower:
             return self._unavailable(error)  # a proxy before a ComfyUI that is starting answers, but not usably
         self._silent_since = None
         if entry:
-            self.outcome = parse_history(entry)
+            self.outcome = entry.outcome
             return None
         if place is None:
             self._count_absence()
             return None
-        self._absences = 0
+        self._absences, self._was_away = 0, False
         if place:
             return Progress(status=JobStatus.QUEUED, phase="waiting in the queue", queue_position=place)
-        known = self._newest
+        self._has_run, known = True, self._newest
         return None if known and known.status is JobStatus.RUNNING and known.phase != AWAY else WORKING
 
     def _unavailable(self, error: EngineUnreachable | EngineAnswerUnusable) -> Progress:
@@ -185,7 +185,7 @@ class Follower:
             self._silent_since, self._is_stalled = now, is_stalled
         if now - self._silent_since > (STALLED_SECONDS if is_stalled else UNREACHABLE_SECONDS):
             raise error
-        self._restarted = self._restarted or not is_stalled
+        self._was_away, self._absences = self._was_away or not is_stalled, 0
         return Progress(status=JobStatus.RUNNING, phase=AWAY)
 
     def _count_absence(self) -> None:
@@ -193,7 +193,10 @@ class Follower:
         self._absences += 1
         if self._absences <= 2:
             return
-        reason = "ComfyUI was restarted" if self._restarted else "its queue was cleared, or ComfyUI was restarted"
+        was_removed = not (self._was_away or self._has_run)
+        reason = "its queue was cleared, or ComfyUI was restarted" if was_removed else "ComfyUI was restarted"
         raise GenerationLost(
-            f"ComfyUI no longer knows the job {self._prompt_id}: {reason}.", hint="Call generate_image again."
+            f"ComfyUI no longer knows the job {self._prompt_id}: {reason}.",
+            hint="Call generate_image again.",
+            was_removed=was_removed,
         )

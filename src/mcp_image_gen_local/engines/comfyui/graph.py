@@ -5,6 +5,7 @@ sampler. Shipped workflows and the graphs of other clients go through the same c
 """
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,10 +131,10 @@ def begin_with_image(graph: Mapping[str, Node], file: str) -> Graph:
 
 def upstream(graph: Mapping[str, Node], starts: Iterable[str]) -> Iterator[str]:
     """Yield the start nodes and everything that feeds them, nearest first, each once."""
-    waiting = list(starts)
+    waiting = deque(starts)
     seen = set(waiting)
     while waiting:
-        node_id = waiting.pop(0)
+        node_id = waiting.popleft()
         yield node_id
         for name in graph[node_id].get("inputs", {}):
             source = _link(graph, node_id, name)

@@ -1,7 +1,8 @@
 """Node classes as ComfyUI describes them, and graphs held against them. Pure."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_image_gen_local.domain.errors import (
@@ -11,6 +12,8 @@ from mcp_image_gen_local.domain.errors import (
     NodeMissing,
     WorkflowRejected,
 )
+from mcp_image_gen_local.domain.text import MAX_NAME, clean, is_clean
+from mcp_image_gen_local.engines.comfyui.values import entries, number, table
 
 #: input that names a file -> the folder it comes from
 MODEL_INPUTS = {
@@ -30,30 +33,69 @@ CUSTOM_NODES = {
     "CLIPLoaderGGUF": "ComfyUI-GGUF",
 }
 
-MAX_VALUE = 200  #: characters of an unknown value that are repeated to its sender
+MAX_OPTIONS = 20_000  #: of one input; a folder of that many files takes ComfyUI seconds to list
+MAX_COMPARED = 500  #: names that are compared letter by letter, which takes 0.05 ms each
 
-NodeInfo = Mapping[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What an input of a node takes."""
+
+    options: tuple[str, ...] | None = (
+        None  #: of a combo; None for other inputs, and combos that ask a route of their own
+    )
+    low: float | None = None  #: smallest number; None: no bound
+    high: float | None = None  #: largest number
+    is_required: bool = False
 
 
-def input_specs(info: NodeInfo) -> dict[str, Any]:
-    """Return input name -> specification, required and optional ones."""
-    declared = info.get("input") or {}
-    return {**(declared.get("optional") or {}), **(declared.get("required") or {})}
+@dataclass(frozen=True, kw_only=True)
+class NodeInfo:
+    """A node class."""
+
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+
+    def options(self, name: str) -> tuple[str, ...] | None:
+        """Return the choices of a combo input; None if it has none, or there is no such input."""
+        spec = self.inputs.get(name)
+        return spec.options if spec else None
+
+
+UNDESCRIBED = NodeInfo()  #: of a class that ComfyUI has and could not describe: everything is left to it
+
+
+def parse_class(info: Mapping[str, Any]) -> NodeInfo:
+    """Return the node class of this description; inputs of an odd shape take anything."""
+    declared = table(info.get("input"))
+    groups = ((name, table(declared.get(name))) for name in ("optional", "required"))
+    return NodeInfo(inputs={n: _spec(s, group == "required") for group, specs in groups for n, s in specs.items()})
+
+
+def _spec(spec: object, is_required: bool) -> InputSpec:
+    extra = table(spec[1]) if isinstance(spec, list) and len(spec) > 1 else {}
+    low, high = number(extra.get("min")), number(extra.get("max"))
+    return InputSpec(options=options(spec), low=low, high=high, is_required=is_required)
 
 
 def options(spec: object) -> tuple[str, ...] | None:
     """Return the choices of a combo input; None for other inputs and for combos that ask a route of their own.
 
-    Two shapes are about: `[["a", "b"], {...}]` and `["COMBO", {"options": ["a", "b"]}]`.
+    Two shapes are about: `[["a", "b"], {...}]` and `["COMBO", {"options": ["a", "b"]}]`. Choices that are not fit to be
+    shown, such as names with line ends, are left out.
     """
     if not isinstance(spec, list) or not spec:
         return None
     if isinstance(spec[0], list):
-        return tuple(str(o) for o in spec[0])
-    extra = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
+        return _choices(spec[0])
+    extra = table(spec[1]) if len(spec) > 1 else {}
     if spec[0] == "COMBO" and isinstance(extra.get("options"), list):
-        return tuple(str(o) for o in extra["options"])
+        return _choices(entries(extra["options"]))
     return None
+
+
+def _choices(values: Sequence[object]) -> tuple[str, ...]:
+    texts = (v if isinstance(v, str) else str(v) for v in values if isinstance(v, str) or number(v) is not None)
+    return tuple(text for text in texts if is_clean(text))[:MAX_OPTIONS]
 
 
 def check_graph(graph: Mapping[str, Any], classes: Mapping[str, NodeInfo | None]) -> None:
@@ -67,15 +109,16 @@ def check_graph(graph: Mapping[str, Any], classes: Mapping[str, NodeInfo | None]
         info = classes.get(class_type)
         if info is None:
             raise missing_node(class_type)
-        specs = input_specs(info)
-        for name in (info.get("input") or {}).get("required") or {}:
-            if name not in node["inputs"]:
+        for name, spec in info.inputs.items():
+            if spec.is_required and name not in node["inputs"]:
                 raise WorkflowRejected(
-                    f"ComfyUI's node {class_type} needs the input {name!r}, which the workflow does not give.",
+                    f"ComfyUI's node {class_type} needs the input {clean(name, MAX_NAME)!r}, which the workflow does "
+                    "not give.",
                     hint="This ComfyUI is newer than this server's workflow: update mcp-image-gen.",
                 )
         for name, value in node["inputs"].items():
-            _check_value(class_type, name, value, specs.get(name))
+            if found := info.inputs.get(name):
+                _check_value(class_type, name, value, found)
 
 
 def missing_node(class_type: str) -> NodeMissing:
@@ -86,33 +129,39 @@ def missing_node(class_type: str) -> NodeMissing:
         if package
         else "Update ComfyUI, or install the custom nodes that bring it (ComfyUI Manager shows missing ones)."
     )
-    return NodeMissing(f"ComfyUI has no node {class_type!r}.", hint=hint)
+    return NodeMissing(f"ComfyUI has no node {clean(class_type, MAX_NAME)!r}.", hint=hint)
 
 
-def _check_value(class_type: str, name: str, value: object, spec: object) -> None:
+def _check_value(class_type: str, name: str, value: object, spec: InputSpec) -> None:
     if isinstance(value, list):
         return  # a link
-    allowed = options(spec)
-    if allowed is not None:
-        if value not in allowed:
-            raise not_in_list(name, str(value), allowed)
+    if spec.options is not None:
+        if str(value) not in spec.options and len(spec.options) < MAX_OPTIONS:
+            raise not_in_list(name, str(value), spec.options)
         return
-    extra = spec[1] if isinstance(spec, list) and len(spec) > 1 and isinstance(spec[1], dict) else {}
-    low, high = extra.get("min"), extra.get("max")
+    low, high = spec.low, spec.high
     if isinstance(value, int | float) and ((low is not None and value < low) or (high is not None and value > high)):
         raise InvalidRequest(f"{name}={value} is out of range {low}..{high} for ComfyUI's node {class_type}.")
 
 
-def not_in_list(name: str, value: str, allowed: tuple[str, ...]) -> ImageGenError:
+def not_in_list(name: str, value: str, allowed: Sequence[str]) -> ImageGenError:
     """Return the error for a value that is none of a combo's choices."""
-    near = difflib.get_close_matches(value, allowed, n=5, cutoff=0.3) or list(allowed[:5])
-    folder, value = MODEL_INPUTS.get(name), value[:MAX_VALUE]
+    near, folder, shown = nearest(value, allowed), MODEL_INPUTS.get(name), clean(value, MAX_NAME)
     if folder is None:
         return InvalidRequest(
-            f"{name.removesuffix('_name')}={value!r} is unknown to ComfyUI.", hint=f"Use one of: {', '.join(near)}."
+            f"{name.removesuffix('_name')}={shown!r} is unknown to ComfyUI.", hint=f"Use one of: {', '.join(near)}."
         )
     if not near:
-        return ModelNotFound(f"ComfyUI has no file {value!r}.", hint=f"Put it into {folder}.")
+        return ModelNotFound(f"ComfyUI has no file {shown!r}.", hint=f"Put it into {folder}.")
     return ModelNotFound(
-        f"ComfyUI has no file {value!r}.", hint=f"Nearest: {', '.join(near)}. Or put it into {folder}."
+        f"ComfyUI has no file {shown!r}.", hint=f"Nearest: {', '.join(near)}. Or put it into {folder}."
     )
+
+
+def nearest(value: str, names: Sequence[str], count: int = 5) -> list[str]:
+    """Return the names that are most like the value, or the first ones; of many only those that hold its beginning."""
+    value = value[:MAX_NAME]
+    if len(names) > MAX_COMPARED:
+        alike = [name for name in names if value[:4].lower() in name.lower()] or names
+        names = list(alike)[:MAX_COMPARED]
+    return difflib.get_close_matches(value, names, n=count, cutoff=0.3) or list(names[:count])

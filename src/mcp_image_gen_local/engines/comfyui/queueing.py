@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-
-from mcp_image_gen_local.domain.errors import GenerationFailed, ImageGenError
+from mcp_image_gen_local.domain.errors import (
+    EngineAnswerUnusable,
+    EngineUnreachable,
+    GenerationFailed,
+    ImageGenError,
+)
+from mcp_image_gen_local.domain.text import clean
 from mcp_image_gen_local.engines.comfyui.client import ComfyUIClient, SubmitUncertain
-from mcp_image_gen_local.engines.comfyui.events import queue_place
-from mcp_image_gen_local.engines.comfyui.failures import shorten
+from mcp_image_gen_local.engines.comfyui.prompt_reply import PromptReply
+from mcp_image_gen_local.engines.comfyui.replies import queue_place
 from mcp_image_gen_local.engines.comfyui.version import check_version
 
 LOOKUP_DELAYS = (0.0, 0.1, 0.5)  #: when a submitted prompt's reply was lost
@@ -25,17 +29,31 @@ ABSENCES_TO_BELIEVE = 3
 class Sent:
     """What came of sending a prompt."""
 
-    reply: httpx2.Response | None  #: ComfyUI's, of status 200 or 4xx; None if it got lost and ComfyUI has the prompt
+    reply: PromptReply | None  #: ComfyUI's; None if it got lost: see `send`
     repeated: bool  #: it was sent twice, and the first may arrive yet
 
 
-async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> Sent:
+async def send(
+    client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str, *, was_there: bool
+) -> Sent:
     """Queue the graph; a prompt whose reply got lost is looked for before it is sent once more.
+
+    Without a reply ComfyUI has the prompt; or, if it `was_there` just before, it went away meanwhile, and who follows
+    the prompt finds out when it is back.
 
     Raises:
         GenerationFailed: no reply, and ComfyUI does not have the prompt.
-        EngineUnreachable: no connection could be made.
+        EngineUnreachable, EngineAnswerUnusable: ComfyUI does not answer, and was not there before.
     """
+    try:
+        return await _send(client, graph, prompt_id, client_id)
+    except (EngineUnreachable, EngineAnswerUnusable):
+        if not was_there:
+            raise
+        return Sent(reply=None, repeated=True)
+
+
+async def _send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, client_id: str) -> Sent:
     for repeated in (False, True):
         try:
             reply = await client.queue_prompt(graph, prompt_id=prompt_id, client_id=client_id)
@@ -49,7 +67,7 @@ async def send(client: ComfyUIClient, graph: Mapping[str, Any], prompt_id: str, 
     is_gone = await cancel_prompt(client, prompt_id)
     state = "It is not in its queue, so calling again is safe." if is_gone else "It may be generated all the same."
     raise GenerationFailed(
-        f"ComfyUI did not take the job: {shorten(str(doubt))}.", hint=f"{state} ComfyUI's log says more."
+        f"ComfyUI did not take the job: {clean(doubt)}.", hint=f"{state} ComfyUI's log says more."
     ) from doubt
 
 

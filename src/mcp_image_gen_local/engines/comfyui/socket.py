@@ -15,10 +15,12 @@ from mcp_image_gen_local.engines.comfyui.events import (
     Dequeued,
     Disconnected,
     Event,
+    Preview,
     QueueChanged,
     parse_frame,
     parse_message,
 )
+from mcp_image_gen_local.engines.comfyui.values import load
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ RECONNECT_SECONDS = (0.5, 1.0, 2.0, 5.0)  #: pauses before the next attempt; the
 STALLED_SECONDS = 60.0  #: for which no job waits, after one has waited in vain
 MAX_MESSAGE_BYTES = 64 * 2**20  # images of SaveImageWebsocket come this way too
 MAX_PREVIEW_BYTES = 400_000  #: a larger frame is no preview
+MAX_EVENTS, MAX_PREVIEWS = 1_000, 50  #: that wait for one job
 #: Sent first: ComfyUI then tells of each preview whose it is.
 FEATURES = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
@@ -61,6 +64,11 @@ class EventStream:
         self._reconnect_now = asyncio.Event()  #: do not wait for the next attempt
         self._stalled_until = 0.0
         self._executing: str | None = None  #: prompt_id that frames without metadata belong to
+
+    @property
+    def is_open(self) -> bool:
+        """True while ComfyUI is known to be there."""
+        return self._connected
 
     async def subscribe(self, prompt_id: str) -> str:
         """Begin to collect the prompt's events and return the client id to send with it.
@@ -126,10 +134,11 @@ class EventStream:
         while True:
             self._reconnect_now.clear()
             self._client_id = uuid.uuid4().hex
-            failures = 0 if await self._read() else failures + 1
+            was_open = await self._read()
+            failures = 0 if was_open else failures + 1
             self._resolve_connect()
             for listener in self._listeners.values():
-                listener.inbox.put_nowait(Disconnected())
+                listener.inbox.put_nowait(Disconnected(was_open=was_open))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)]):
                     await self._reconnect_now.wait()
@@ -166,7 +175,7 @@ class EventStream:
             self._deliver_frame(bytes(data))
         elif isinstance(data, str):
             with contextlib.suppress(ValueError):
-                self._deliver_text(json.loads(data))
+                self._deliver_text(load(data))
 
     def _deliver_text(self, message: object) -> None:
         parsed = parse_message(message)
@@ -183,5 +192,8 @@ class EventStream:
             self._dispatch(parsed[0] or self._executing, parsed[1])
 
     def _dispatch(self, prompt_id: str | None, event: Event) -> None:
-        if prompt_id in self._listeners:
-            self._listeners[prompt_id].inbox.put_nowait(event)
+        if prompt_id not in self._listeners:
+            return
+        inbox = self._listeners[prompt_id].inbox
+        if inbox.qsize() < (MAX_PREVIEWS if isinstance(event, Preview) else MAX_EVENTS):
+            inbox.put_nowait(event)  # of a flood the rest is left out: polling tells what it would have told
