@@ -1,12 +1,11 @@
-"""What the scripted model does next: it calls `generate_image` once per message of the person. Pure."""
+"""What the scripted model does next: it calls `generate_image` once per message of the person. No I/O."""
 
 import json
 import re
-import uuid
 from typing import Any
 
 from scripts.clients.apis import Api
-from scripts.clients.steps import Call, Say, Step, Tool
+from scripts.clients.steps import Call, Say, Step, Tool, unique_id
 
 WANTED = "generate_image"
 CALL = "call_"  #: all ids of calls begin so
@@ -29,7 +28,7 @@ def next_step(api: Api, body: dict[str, Any]) -> Step:
     if latest and SUMMARY.search(json.dumps(latest[-1])):
         return Say(text="The person wants an image of a red apple.")
     if tool := offered(tools):
-        return Call(tool=tool, arguments=_arguments(conversation), id=f"{CALL}{_unique()}")
+        return Call(tool=tool, arguments=_arguments(conversation), id=unique_id(CALL))
     return _look_for_it({tool.name: tool for tool in tools}, conversation)
 
 
@@ -50,10 +49,10 @@ def _look_for_it(tools: dict[str, Tool], conversation: str) -> Step:
     ]
     if "tool_call" in tools and tried:
         arguments = {"name": full_name, "arguments": _arguments(conversation)}
-        return Call(tool=tools["tool_call"], arguments=arguments, id=f"{CALL}{_unique()}")
+        return Call(tool=tools["tool_call"], arguments=arguments, id=unique_id(CALL))
     for name, arguments in ways:
         if name in tools and tried < MOST_HELP:
-            return Call(tool=tools[name], arguments=arguments, id=f"{CALL}{HELP}{_unique()}")
+            return Call(tool=tools[name], arguments=arguments, id=unique_id(CALL + HELP))
     return Say(text=ABSENT)
 
 
@@ -61,7 +60,3 @@ def _arguments(conversation: str) -> dict[str, Any]:
     """Return a seed of its own for each call, or ComfyUI has the image already."""
     earlier = set(re.findall(rf"{CALL}[0-9a-f]{{16}}", conversation))
     return {"prompt": "a red apple", "seed": 7 + len(earlier)}
-
-
-def _unique() -> str:
-    return uuid.uuid4().hex[:16]

@@ -34,8 +34,8 @@ class Finding:
     path_to_model: bool | None = None
     path_to_person: bool | None = None  #: on the screen of the interactive program
     loops: bool | None = None  #: given a PNG, it lets the model generate again and again
-    call_limit_s: float | None = None  #: without a setting; 0: none within `call_limit_tried_s`
-    call_limit_tried_s: float | None = None
+    call_limit_s: float | None = None  #: after which the client gives up without a setting
+    call_limit_tried_s: float | None = None  #: how long a call lasted; without a limit it did not give up within that
     own_limit_s: float | None = None  #: where a call ended that the client was told to end earlier
     limit_extended_by_progress: bool | None = None
     timeout_reason: str | None = None  #: of the cancel notification
@@ -113,7 +113,7 @@ def _read_default_limit(outcome: Outcome) -> dict[str, Any]:
     if seconds is None:
         return {}
     if not outcome.facts["gave_up"]:
-        return {"call_limit_s": 0, "call_limit_tried_s": seconds}
+        return {"call_limit_tried_s": seconds}
     return {"call_limit_s": seconds, "call_limit_tried_s": seconds, **_read_end(outcome)}
 
 

@@ -8,6 +8,7 @@ from fastmcp.client.transports import StdioTransport
 
 from scripts.clients.stand import Stand
 
+LEASE_SECONDS = 16  #: after the last sign of life of a server, until another one may take its job
 FIND_SECONDS = 10
 
 
@@ -17,6 +18,7 @@ def collect(stand: Stand) -> bool:
 
 
 async def _collect(stand: Stand) -> bool:
+    await asyncio.sleep(LEASE_SECONDS)
     env = {**os.environ, **stand.server_env()}
     command, *arguments = stand.server
     transport = StdioTransport(command=command, args=arguments, env=env, keep_alive=False)

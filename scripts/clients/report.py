@@ -29,12 +29,12 @@ def _introduces(found: Finding) -> str:
 
 
 def _limit(found: Finding) -> str:
-    if found.call_limit_s is None:
-        default = "-"
-    elif found.call_limit_s:
+    if found.call_limit_s is not None:
         default = f"{found.call_limit_s:g} s"
+    elif found.call_limit_tried_s is not None:
+        default = f"more than {found.call_limit_tried_s:g} s"
     else:
-        default = f"none within {found.call_limit_tried_s:g} s"
+        default = "-"
     if found.own_limit_s is None:
         return default
     extended = " (kept alive by progress)" if found.limit_extended_by_progress else ""

@@ -1,5 +1,6 @@
-"""What a model can do in one turn, and what a client offers it. Pure."""
+"""What a model can do in one turn, and what a client offers it."""
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,3 +30,8 @@ class Say:
 
 
 Step = Call | Say
+
+
+def unique_id(prefix: str) -> str:
+    """Return an id that no other message has: clients take two of the same id for one."""
+    return prefix + uuid.uuid4().hex[:16]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
 from mcp_image_gen_local import __version__
 from tests.cli.conftest import Command, findings
@@ -42,7 +43,7 @@ def test_models_list_defaults_and_missing_parts(command: Command, comfyui: Comfy
 
 
 def test_models_that_cannot_generate_say_why(command: Command, comfyui: ComfyUIServer):
-    """A file of another kind is told apart from one that lacks a part; no name steers the terminal."""
+    """A file of another kind is told apart from one that lacks a part; a name that steers the terminal is left out."""
     comfyui.models["checkpoints"] = ["svd_xt.safetensors", "z_image_bf16.safetensors", "e\x1b[31mvil-xl.safetensors"]
     table = command("models").out
     assert re.search(r"^svd_xt\S+ +video +no; It is a video model; this version generates images only.$", table, re.M)
@@ -139,6 +140,24 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
         f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1",
     )
     assert findings(run.out)["folder"][0] == "ok"
+
+
+@pytest.mark.parametrize("route", ["/system_stats", "/object_info/"])
+def test_doctor_never_tells_a_password(command: Command, comfyui: ComfyUIServer, route: str):
+    comfyui.mutate = lambda method, path, response: Response("x", 500) if path.startswith(route) else response
+    run = command("doctor", COMFYUI_URL=comfyui.url.replace("//", "//me:s3cret-word@"))
+    assert run.code == 1
+    assert f"{comfyui.url}{route}" in run.out
+    assert "s3cret-word" not in run.out + run.err
+
+
+@pytest.mark.parametrize("asks", ["doctor", "models"])
+def test_a_list_that_cannot_be_read_is_told(command: Command, comfyui: ComfyUIServer, asks: str):
+    """The others are there, and so is the fault of the one."""
+    comfyui.mutate = lambda method, path, response: Response("x", 500) if path.endswith("/VAELoader") else response
+    run = command(asks)
+    assert run.code == 0
+    assert "ComfyUI's files of role vae are not known: " in " ".join((run.out + run.err).split())
 
 
 def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: Path):

@@ -71,10 +71,10 @@ def test_a_path_broken_into_lines_is_seen():
 
 
 def test_the_table_has_a_cell_for_each_column():
-    full = Finding(client="A | B", version="1", call_limit_s=0, call_limit_tried_s=75, stop="esc", stop_job="goes on")
+    full = Finding(client="A | B", version="1", call_limit_tried_s=75, stop="esc", stop_job="goes on")
     head, _, row, empty = table([full, Finding(client="C", version="2")]).splitlines()
     assert head.count("|") == row.replace("\\|", "").count("|") == empty.count("|") == len(COLUMNS) + 1
-    assert "none within 75 s" in row
+    assert "more than 75 s" in row
     assert "esc: says nothing: goes on" in row
 
 

@@ -1,11 +1,11 @@
-"""Anthropic's Messages, which Claude Code speaks. Pure."""
+"""Anthropic's Messages, which Claude Code speaks. No I/O."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from scripts.clients.apis.turns import after_last, parts
-from scripts.clients.steps import Call, Step, Tool
+from scripts.clients.steps import Call, Step, Tool, unique_id
 
 USAGE = {"input_tokens": 100, "output_tokens": 10}
 
@@ -48,7 +48,14 @@ class Anthropic:
 
 
 def _head(model: str) -> dict[str, Any]:
-    head = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "usage": USAGE}
+    head = {
+        "id": unique_id("msg_"),
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "usage": USAGE,
+    }
     return {**head, "stop_reason": None, "stop_sequence": None}
 
 

@@ -1,11 +1,11 @@
-"""OpenAI's Chat Completions, which most clients speak to models of one's own. Pure."""
+"""OpenAI's Chat Completions, which most clients speak to models of one's own. No I/O."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from scripts.clients.apis.turns import after_last
-from scripts.clients.steps import Call, Step, Tool
+from scripts.clients.steps import Call, Step, Tool, unique_id
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
@@ -39,7 +39,7 @@ class Chat:
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
-    return {"id": "chat_1", "object": kind, "created": 1, "model": model}
+    return {"id": unique_id("chat_"), "object": kind, "created": 1, "model": model}
 
 
 def _message(step: Step) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Google's generateContent, which Gemini CLI and Google ADK speak. Pure."""
+"""Google's generateContent, which Gemini CLI and Google ADK speak. No I/O."""
 
 from collections.abc import Sequence
 from typing import Any

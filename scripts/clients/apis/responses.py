@@ -1,11 +1,11 @@
-"""OpenAI's Responses, which Codex and the OpenAI Agents SDK speak. Pure."""
+"""OpenAI's Responses, which Codex and the OpenAI Agents SDK speak. No I/O."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scripts.clients.apis.turns import after_last
-from scripts.clients.steps import Say, Step, Tool
+from scripts.clients.steps import Say, Step, Tool, unique_id
 
 USAGE = {
     "input_tokens": 100,
@@ -36,13 +36,14 @@ class Responses:
 
     def reply(self, step: Step, model: str) -> dict[str, Any]:
         """Return a completed response with one output item."""
-        head = {"id": "resp_1", "object": "response", "created_at": 1, "model": model}
+        head = {"id": unique_id("resp_"), "object": "response", "created_at": 1, "model": model}
         fixed = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
         return {**head, **fixed, "status": "completed", "output": [_item(step)], "usage": USAGE}
 
     def stream(self, step: Step, model: str) -> list[dict[str, Any] | str]:
         """Return the events from `response.created` to `response.completed`."""
-        whole, item = self.reply(step, model), _item(step)
+        whole = self.reply(step, model)
+        item = whole["output"][0]
         begun = {**whole, "status": "in_progress", "output": [], "usage": None}
         events = [
             {"type": "response.created", "response": begun},
@@ -75,11 +76,23 @@ def _is_of_model(item: dict[str, Any]) -> bool:
 def _item(step: Step) -> dict[str, Any]:
     if isinstance(step, Say):
         content = [{"type": "output_text", "text": step.text, "annotations": []}]
-        return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+        return {
+            "type": "message",
+            "id": unique_id("msg_"),
+            "role": "assistant",
+            "status": "completed",
+            "content": content,
+        }
     if step.tool.name == SEARCH:
-        search = {"type": "tool_search_call", "id": "ts_1", "call_id": step.id, "execution": "client"}
+        search = {"type": "tool_search_call", "id": unique_id("ts_"), "call_id": step.id, "execution": "client"}
         return {**search, "status": "completed", "arguments": step.arguments}
-    call = {"type": "function_call", "id": "fc_1", "call_id": step.id, "name": step.tool.name, "status": "completed"}
+    call = {
+        "type": "function_call",
+        "id": unique_id("fc_"),
+        "call_id": step.id,
+        "name": step.tool.name,
+        "status": "completed",
+    }
     group = {"namespace": step.tool.namespace} if step.tool.namespace else {}
     return {**call, **group, "arguments": json.dumps(step.arguments)}
 
