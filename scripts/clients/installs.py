@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.clients.catalogue import ClientProgram
@@ -31,14 +32,14 @@ def install_node(home: Path) -> Path:
     return home / "node" / "node_modules" / "node" / "bin"
 
 
-def _once(folder: Path, packages: tuple[str, ...], how: object) -> None:
+def _once(folder: Path, packages: tuple[str, ...], how: Callable[[Path, tuple[str, ...]], None]) -> None:
     stamp, wanted = folder / ".installed", "\n".join(packages) + "\n"
     if stamp.exists() and stamp.read_text("utf-8") == wanted:
         return
     print(f"Installing {' '.join(packages)} into {folder} ...", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    how(folder, packages)  # type: ignore[operator]
+    how(folder, packages)
     stamp.write_text(wanted, "utf-8")
 
 

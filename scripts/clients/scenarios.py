@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from scripts.clients.conversation import WANTED
 from scripts.clients.keyboard import ask, pass_questions
-from scripts.clients.later import collect
+from scripts.clients.later import call_again
 from scripts.clients.outcome import Outcome
 from scripts.clients.protocol import calls, cancellation
 from scripts.clients.stand import Stand
@@ -113,7 +113,7 @@ def _job(stand: Stand, *, in_time: bool) -> str:
         return "cancelled"
     if in_time or stand.images:
         return "image saved"
-    return "image saved by the next server" if collect(stand) else "image lost"
+    return call_again(stand)
 
 
 def _outcome(stand: Stand, terminal: Terminal, **facts: object) -> Outcome:
