@@ -136,11 +136,14 @@ async def test_a_cancelled_call_frees_the_queue(live: Caller):
 
 async def test_the_tool_cancels_a_job_whatever_it_is_at(live: Caller):
     """Right after it was sent it waits or loads a model, and is deaf to interrupts for as long as that takes."""
-    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 0})
-    prompt_id = (await live.generate(seed=11, steps=100)).facts["prompt_id"]
+    call = asyncio.ensure_future(live.generate(seed=11, steps=100))
+    with anyio.fail_after(60):
+        while not (jobs := [job for job in await live.app.jobs.recent(1) if job.plan]):
+            await anyio.sleep(0.02)
+    prompt_id = jobs[0].job_id
     facts = (await live.call("cancel_generation", prompt_id=prompt_id)).facts
     assert (facts["status"], facts.get("progress")) in (("cancelled", None), ("running", "cancelling"))
-    live.app.settings = live.app.settings.model_copy(update={"wait_seconds": 120})
+    assert (await call).code == "generation_cancelled"
     answer = await live.call("get_generation_status", prompt_id=prompt_id)
     assert answer.facts["status"] == "cancelled"
     assert not any((await ask("/queue")).values())

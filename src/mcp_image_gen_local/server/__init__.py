@@ -43,7 +43,7 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         middleware=[tolerance, cancellations, WarmUp(lambda: app.engine)],
     )
     server.add_middleware(Listings(server.local_provider))  # the innermost
-    for tool in tools_of(app, cancellations, Deliveries(settings)):
+    for tool in tools_of(app, cancellations, Deliveries(app)):
         server.add_tool(tolerance.add(list_plainly(tool)))
     register_resources(server, app)
     return server

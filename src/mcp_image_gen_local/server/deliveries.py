@@ -5,8 +5,8 @@ import logging
 from fastmcp import Context
 from fastmcp.server.dependencies import get_http_headers
 
+from mcp_image_gen_local.app import App
 from mcp_image_gen_local.server.clients import Client, Delivery, delivery_of
-from mcp_image_gen_local.settings import Settings
 
 logger = logging.getLogger(__name__)
 MAX_REMEMBERED = 64
@@ -15,19 +15,18 @@ MAX_REMEMBERED = 64
 class Deliveries:
     """How answers reach the clients of one server."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._known: dict[Client, Delivery] = {}
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._told: set[Client] = set()
 
     def to(self, ctx: Context) -> Delivery:
         """Return how the answer to this call reaches its client; what was chosen is logged once for each client."""
         client = client_of(ctx)
-        if client not in self._known:
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-            self._known[client] = delivery_of(client, self._settings)
-            logger.info("%s", "; ".join(self._known[client].reasons))
-        return self._known[client]
+        delivery = delivery_of(client, self._app.settings)
+        if client not in self._told and len(self._told) < MAX_REMEMBERED:
+            self._told.add(client)
+            logger.info("%s", "; ".join(delivery.reasons))
+        return delivery
 
 
 def client_of(ctx: Context) -> Client:
