@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def free_port() -> int:
 class Served:
     """One server process and its address."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], environment: dict[str, str], **options: Any) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         self.process = subprocess.Popen(
@@ -49,7 +50,7 @@ class Served:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            **HEARS_CTRL_C,
+            **{**HEARS_CTRL_C, **options},
         )
 
     def wait_until_it_answers(self) -> None:
@@ -58,6 +59,11 @@ class Served:
             if "Uvicorn running" in line:
                 return
         pytest.fail(f"the server ended with {self.process.wait()}")
+
+    def ended(self) -> str:
+        """End the server and return what it has written to stderr since it answers."""
+        self.process.terminate()
+        return self.process.communicate(timeout=30)[1]
 
     def post(self, **headers: str) -> int:
         """Return the HTTP status of an initialize."""
@@ -69,13 +75,13 @@ def serve(comfyui: ComfyUIServer, tmp_path: Path) -> Iterator[Callable[..., Serv
     """Return a function that serves on a free port; what still runs at the end is killed."""
     started: list[Served] = []
 
-    def start(*arguments: str, **environment: str) -> Served:
+    def start(*arguments: str, options: dict[str, Any] | None = None, **environment: str) -> Served:
         ours = {
             "COMFYUI_URL": comfyui.url,
             "IMAGE_OUTPUT_DIR": str(tmp_path / "images"),
             "IMAGE_GEN_LOG_LEVEL": "info",
         }
-        started.append(Served(list(arguments), {**os.environ, **ours, **environment}))
+        started.append(Served(list(arguments), {**os.environ, **ours, **environment}, **(options or {})))
         started[-1].wait_until_it_answers()
         return started[-1]
 
@@ -129,6 +135,85 @@ def test_the_token_guards_beyond_this_machine(serve):
     bearer = {"Authorization": "Bearer a-long-random-text"}
     assert served.post(Host="gpu.lan") == 401
     assert served.post(Host="gpu.lan", **bearer) == 200
+
+
+def test_names_in_the_settings_are_answered(serve):
+    """A client in a container addresses the server by another name; a page of another server may ask."""
+    served = serve(
+        IMAGE_GEN_HTTP_ALLOWED_HOSTS="host.docker.internal:8765, *.lan",
+        IMAGE_GEN_HTTP_ALLOWED_ORIGINS="open-webui,https://app.example:444",
+    )
+    assert served.post() == 200
+    assert served.post(Host=f"host.docker.internal:{served.port}") == 200
+    assert served.post(Host="HOST.docker.internal") == 200
+    assert served.post(Host="gpu.lan") == 200
+    assert served.post(Host="evil.example") == 421
+    assert served.post(Host="host.docker.internal.evil.example") == 421
+    assert served.post(Origin="http://open-webui:3000") == 200
+    assert served.post(Origin="https://open-webui") == 200
+    assert served.post(Origin="https://app.example:444") == 200
+    assert served.post(Origin="http://app.example:444") == 403
+    assert served.post(Origin="https://app.example") == 403
+    assert served.post(Origin="http://evil.example") == 403
+
+
+def test_names_also_limit_beyond_this_machine(serve):
+    served = serve("--host", "0.0.0.0", **TOKEN, IMAGE_GEN_HTTP_ALLOWED_HOSTS="gpu.lan")
+    bearer = {"Authorization": "Bearer a-long-random-text"}
+    assert served.post(Host="gpu.lan", **bearer) == 200
+    assert served.post(Host="other.lan", **bearer) == 421
+
+
+def test_a_refused_name_is_told_once(serve):
+    """The log names the host or origin that was refused and the setting that lets it pass, once a minute."""
+    served = serve(IMAGE_GEN_LOG_LEVEL="info")
+    for _ in range(3):
+        assert served.post(Host="host.docker.internal:8765") == 421
+        assert served.post(Origin=f"http://{'x' * 5000}.example") == 403
+    told = [line for line in served.ended().splitlines() if "was refused" in line]
+    assert len(told) == 2
+    assert "'host.docker.internal:8765'. If you trust that name, add it to IMAGE_GEN_HTTP_ALLOWED_HOSTS" in told[0]
+    assert "xxx…'. If you trust that name, add it to IMAGE_GEN_HTTP_ALLOWED_ORIGINS" in told[1]
+    assert len(told[1]) < 400
+
+
+@pytest.mark.parametrize("name", ["*", "http://*", "*.*", "*:8765"])
+def test_any_name_needs_a_token(name: str):
+    """A pattern that every name fits is refused while no token guards."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mcp_image_gen_local", "serve", "--http", "--port", str(free_port())],
+        env={**os.environ, "IMAGE_GEN_HTTP_ALLOWED_HOSTS": name},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "IMAGE_GEN_HTTP_ALLOWED_HOSTS lets any web page use this server" in done.stderr
+
+
+def test_the_media_type_is_read_in_any_case(serve):
+    served = serve()
+    assert served.post(**{"Content-Type": "APPLICATION/JSON; charset=utf-8"}) == 200
+    assert served.post(**{"Content-Type": "text/plain"}) == 400
+
+
+@pytest.mark.skipif(os.name == "nt", reason="lowers a POSIX limit")
+def test_half_open_connections_stop_nobody(serve):
+    """While others hold more connections than files may be open, a client is answered and the log stays short."""
+    import resource
+
+    def few_files() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    served = serve(**TOKEN, options={"preexec_fn": few_files})
+    with ExitStack() as stack:
+        for _ in range(100):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=30))
+            half.sendall(b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-")
+        assert served.post(Authorization="Bearer a-long-random-text") == 200
+    assert len(served.ended().splitlines()) < 100
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")

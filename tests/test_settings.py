@@ -69,6 +69,74 @@ def test_the_folder_is_expanded_and_absolute(monkeypatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    "written",
+    ["~/a b", "$HOME/a b", "${HOME}/a b", "${env:HOME}/a b", "%USERPROFILE%/a b", ' "~/a b"\n', "'${HOME}/a b'"],
+)
+def test_quotes_blanks_and_variables_are_read_away(written: str, monkeypatch, tmp_path: Path):
+    """Clients pass on what their users wrote: a folder of such a name is never meant."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("USERPROFILE", raising=False)
+    if os.name == "nt":
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    wanted = tmp_path / "a b"
+    assert load_settings(IMAGE_OUTPUT_DIR=written).folder("output_dir") == wanted
+    assert load_settings(IMAGE_GEN_STATE_DIR=written).folder("state_dir") == wanted
+    assert load_settings(IMAGE_GEN_INPUT_DIRS=os.pathsep.join([written, written])).input_dirs == (wanted, wanted)
+
+
+@pytest.mark.parametrize("written", ['""', " ", "''"])
+def test_nothing_in_quotes_is_not_set(written: str):
+    assert load_settings(IMAGE_OUTPUT_DIR=written).output_dir == load_settings().output_dir
+    assert load_settings(IMAGE_GEN_STATE_DIR=written).state_dir.is_absolute()
+
+
+@pytest.mark.parametrize(
+    "written", ["${NO_SUCH_NAME}", "$NO_SUCH_NAME", "%NO_SUCH_NAME%", "${EMPTY}", "${workspaceFolder}"]
+)
+def test_an_unset_variable_is_refused_when_used(written: str, monkeypatch, tmp_path: Path):
+    """The server starts all the same, so that the call can say what is wrong."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMPTY", "")
+    settings = load_settings(IMAGE_OUTPUT_DIR=f"{written}/images")
+    with pytest.raises(SettingsInvalid) as caught:
+        settings.folder("output_dir")
+    assert caught.value.message == f"IMAGE_OUTPUT_DIR names a variable that is not set: {written}."
+
+
+def test_a_folder_that_exists_may_have_any_name(monkeypatch, tmp_path: Path):
+    folder = tmp_path / "$NO_SUCH_NAME %x%"
+    folder.mkdir()
+    assert load_settings(IMAGE_OUTPUT_DIR=folder).folder("output_dir") == folder
+    assert load_settings(IMAGE_OUTPUT_DIR=folder / "new").folder("output_dir") == folder / "new"
+    monkeypatch.chdir(folder)
+    assert load_settings(IMAGE_OUTPUT_DIR="new").folder("output_dir") == folder / "new"
+
+
+def test_names_of_hosts_are_read_as_people_write_them():
+    given = " host.docker.internal:8765, HTTP://gpu.lan/ ,[::1],*.local"
+    assert load_settings(IMAGE_GEN_HTTP_ALLOWED_HOSTS=given).http_allowed_hosts == (
+        *("host.docker.internal:8765", "gpu.lan", "[::1]", "*.local"),
+    )
+    origins = load_settings(IMAGE_GEN_HTTP_ALLOWED_ORIGINS="https://app.example:444,open-webui").http_allowed_origins
+    assert origins == ("https://app.example:444", "open-webui")
+
+
+@pytest.mark.parametrize("name", ["IMAGE_GEN_HTTP_ALLOWED_HOSTS", "IMAGE_GEN_HTTP_ALLOWED_ORIGINS"])
+@pytest.mark.parametrize("given", ["a b/c", "http://", "x:y", "http://x/path", '["x"]', "x@y"])
+def test_what_is_no_name_is_refused(name: str, given: str):
+    with pytest.raises(SettingsInvalid, match=f"{name}: "):
+        load_settings(**{name: given})
+
+
+def test_a_bad_name_of_a_header_is_not_repeated():
+    """Its value may have been written in its place."""
+    with pytest.raises(SettingsInvalid) as caught:
+        comfyui_settings(COMFYUI_HEADERS='{"X-Api-Key": "k", "Bearer s3cret": "x"}')
+    assert "name 2 holds a character that no header name has" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("given", "kept"),
     [
         ("http://127.0.0.1:8188/", "http://127.0.0.1:8188"),

@@ -60,13 +60,17 @@ class App:
 
     @cached_property
     def store(self) -> ImageStore:
-        """The folder of finished images."""
-        return ImageStore(self.settings.output_dir)
+        """The folder of finished images.
+
+        Raises:
+            SettingsInvalid: the setting names a variable that is not set; so do `inputs`, `jobs` and `runner`.
+        """
+        return ImageStore(self.settings.folder("output_dir"))
 
     @cached_property
     def inputs(self) -> InputImages:
         """The image files that an agent may name."""
-        folders = (self.settings.output_dir, *self.settings.input_dirs)
+        folders = (self.settings.folder("output_dir"), *self.settings.input_dirs)
         return InputImages(folders, find_image=self._find_image, find_last=self._find_last)
 
     async def _find_image(self, job_id: str, index: int) -> Path | None:
@@ -89,7 +93,7 @@ class App:
     @cached_property
     def jobs(self) -> SQLiteJobs:
         """The jobs of this user, those of other processes too."""
-        return SQLiteJobs(self.settings.state_dir)
+        return SQLiteJobs(self.settings.folder("state_dir"))
 
     @cached_property
     def runner(self) -> JobRunner:

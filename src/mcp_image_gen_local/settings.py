@@ -1,6 +1,8 @@
 """The settings of the server, read from the environment when it starts; an engine's settings stand beside it."""
 
 import os
+import re
+from collections import ChainMap
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +13,14 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_valid
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_image_gen_local.domain.errors import SettingsInvalid
+from mcp_image_gen_local.domain.folders import expand, unset_variable
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 Model = TypeVar("Model", bound=BaseSettings)
+#: a host name, an address or a pattern of such, perhaps with scheme and port
+ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*://)?([a-z0-9_.*-]+|\[[0-9a-f:.]+\]|[0-9a-f:]*:[0-9a-f:.]*:[0-9a-f:.]*)(:\d{1,5})?"
+)
 
 
 def _default_output_dir() -> Path:
@@ -130,6 +137,21 @@ class Settings(BaseSettings):
         description="Bearer token that HTTP clients must send; required to listen beyond this machine.",
         examples=["a-long-random-text"],
     )
+    http_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="IMAGE_GEN_HTTP_ALLOWED_HOSTS",
+        description="Host names, separated by commas, by which HTTP clients may address the server beside 127.0.0.1 "
+        "and localhost; * stands for any characters, a port does not matter. Not set: no others on this machine alone, "
+        "any beyond it, where the token guards.",
+        examples=["host.docker.internal"],
+    )
+    http_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        validation_alias="IMAGE_GEN_HTTP_ALLOWED_ORIGINS",
+        description="Origins, separated by commas, from which HTTP requests are taken beside the server's own: a name "
+        "for any scheme and port, or a scheme, a name and a port.",
+        examples=["http://localhost:3000"],
+    )
     log_level: LogLevel = Field(
         "warning",
         validation_alias="IMAGE_GEN_LOG_LEVEL",
@@ -151,6 +173,23 @@ class Settings(BaseSettings):
         check_header_value(value.strip())
         return value.strip() or None
 
+    @field_validator("http_allowed_hosts", "http_allowed_origins", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.rstrip("/") for name in re.split(r"[\s,]+", value.strip().lower()) if name)
+        for name in names:
+            if not ORIGIN.fullmatch(name):
+                message = "must hold names of hosts, separated by commas, e.g. host.docker.internal"
+                raise ValueError(message)
+        return names
+
+    @field_validator("http_allowed_hosts")
+    @classmethod
+    def _drop_scheme(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.rpartition("://")[2] for name in value)
+
     @field_validator("log_level", "inline_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -167,16 +206,53 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(cls._make_absolute(Path(part)) for part in value.split(os.pathsep) if part)
+        parts = map(_expand, _expand(value).split(os.pathsep))  # ${env:NAME} holds a separator
+        return tuple(_absolute(part) for part in parts if part)
 
-    @field_validator("output_dir", "state_dir")
+    @field_validator("output_dir", mode="before")
     @classmethod
-    def _make_absolute(cls, value: Path) -> Path:
-        try:
-            return value.expanduser().absolute()
-        except RuntimeError as error:  # ~name, and no such user
-            message = f"{value}: the home directory is not known; give the whole path"
-            raise ValueError(message) from error
+    def _read_output_dir(cls, value: object) -> object:
+        return _absolute(_expand(str(value))) if _expand(str(value)) else _default_output_dir()
+
+    @field_validator("state_dir", mode="before")
+    @classmethod
+    def _read_state_dir(cls, value: object) -> object:
+        return _absolute(_expand(str(value))) if _expand(str(value)) else _default_state_dir()
+
+    def folder(self, field: Literal["output_dir", "state_dir"]) -> Path:
+        """Return the folder.
+
+        Raises:
+            SettingsInvalid: it holds a variable that is not set; a folder of that name is not made.
+        """
+        path: Path = getattr(self, field)
+        if name := unset_variable(_missing_part(path)):
+            raise SettingsInvalid(
+                f"{variable_names()[field]} names a variable that is not set: {name}.",
+                hint="Write the whole path, or set that variable where the server is started.",
+            )
+        return path
+
+
+def _expand(text: str) -> str:
+    home = os.path.expanduser("~")  # noqa: PTH111  (Path raises where there is none)
+    known = {} if home == "~" else {"HOME": home, "USERPROFILE": home}
+    return text if os.path.exists(text) else expand(text, ChainMap(os.environ, known))  # noqa: PTH110
+
+
+def _absolute(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~name, and no such user
+        message = f"{text}: the home directory is not known; give the whole path"
+        raise ValueError(message) from error
+
+
+def _missing_part(path: Path) -> str:
+    """Return the end of the path that is not there: a folder that exists may have any name."""
+    # os.path, as Path.exists raises where a folder may not be looked into
+    nearest = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+    return str(path.relative_to(nearest))
 
 
 def check_header_value(text: str) -> None:

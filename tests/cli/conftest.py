@@ -1,6 +1,7 @@
 """The command line in process: arguments in; exit code, stdout and stderr out."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,26 @@ class Run:
 
 
 Command = Callable[..., Run]
+
+
+def findings(out: str) -> dict[str, tuple[str, str]]:
+    """Return subject -> (level, text) of what `doctor` printed."""
+    lines = [re.fullmatch(r"(ok|warn|FAIL) +(\w+): (.*)", line).groups() for line in out.splitlines()]
+    return {subject: (level, text) for level, subject, text in lines}
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty home directory, and an empty folder to start in: the user's own clients do not matter."""
+    folder = tmp_path / "home"
+    for path in (folder, tmp_path / "project"):
+        path.mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(folder))
+    for name in ("CODEX_HOME", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path / "project")
+    return folder
 
 
 @pytest.fixture

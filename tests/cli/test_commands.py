@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.responses import Response
 
 from mcp_image_gen_local import __version__
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, findings
 from tests.comfyui_server import ComfyUIServer
 
 COMMON = ["--engine", "--url", "--output-dir", "--json"]
@@ -42,12 +43,13 @@ def test_models_list_defaults_and_missing_parts(command: Command, comfyui: Comfy
 
 
 def test_models_that_cannot_generate_say_why(command: Command, comfyui: ComfyUIServer):
-    """A file of another kind is told apart from one that lacks a part; no name steers the terminal."""
+    """A file of another kind is told apart from one that lacks a part; a name that steers the terminal is left out."""
     comfyui.models["checkpoints"] = ["svd_xt.safetensors", "z_image_bf16.safetensors", "e\x1b[31mvil-xl.safetensors"]
     table = command("models").out
     assert re.search(r"^svd_xt\S+ +video +no; It is a video model; this version generates images only.$", table, re.M)
     assert re.search(r"^z_image\S+ +Z-Image +no; This version cannot run Z-Image; it runs .*$", table, re.M)
-    assert re.search(r"^e \[31mvil-xl.safetensors +sdxl", table, re.M)
+    assert "\x1b" not in table
+    assert "vil-xl" not in table  # no such file can be named
     assert "\x1b" not in table
 
 
@@ -116,18 +118,12 @@ def test_status_of_an_unknown_job(command: Command):
 # -- doctor -------------------------------------------------------------------------------------------
 
 
-def findings(out: str) -> dict[str, tuple[str, str]]:
-    """Return subject -> (verdict, text)."""
-    lines = [re.fullmatch(r"(ok|FAIL) +(\w+): (.*)", line).groups() for line in out.splitlines()]
-    return {subject: (verdict, text) for verdict, subject, text in lines}
-
-
 def test_doctor_finds_nothing_wrong(command: Command, comfyui: ComfyUIServer, tmp_path: Path):
     run = command("doctor")
     found = findings(run.out)
     assert run.code == 0
     assert {subject: verdict for subject, (verdict, _) in found.items()} == dict.fromkeys(
-        ("engine", "models", "folder", "journal"), "ok"
+        ("engine", "socket", "models", "folder", "disk", "journal"), "ok"
     )
     assert found["engine"][1].startswith(f"ComfyUI 0.3.64 at {comfyui.url}, on ")
     assert found["models"][1] == "flux1-schnell.safetensors is ready, and 2 more"
@@ -144,6 +140,24 @@ def test_doctor_without_an_engine(command: Command, comfyui: ComfyUIServer):
         f"ComfyUI not reachable at {comfyui.url}. Start with: python main.py --listen 127.0.0.1",
     )
     assert findings(run.out)["folder"][0] == "ok"
+
+
+@pytest.mark.parametrize("route", ["/system_stats", "/object_info/"])
+def test_doctor_never_tells_a_password(command: Command, comfyui: ComfyUIServer, route: str):
+    comfyui.mutate = lambda method, path, response: Response("x", 500) if path.startswith(route) else response
+    run = command("doctor", COMFYUI_URL=comfyui.url.replace("//", "//me:s3cret-word@"))
+    assert run.code == 1
+    assert f"{comfyui.url}{route}" in run.out
+    assert "s3cret-word" not in run.out + run.err
+
+
+@pytest.mark.parametrize("asks", ["doctor", "models"])
+def test_a_list_that_cannot_be_read_is_told(command: Command, comfyui: ComfyUIServer, asks: str):
+    """The others are there, and so is the fault of the one."""
+    comfyui.mutate = lambda method, path, response: Response("x", 500) if path.endswith("/VAELoader") else response
+    run = command(asks)
+    assert run.code == 0
+    assert "ComfyUI's files of role vae are not known: " in " ".join((run.out + run.err).split())
 
 
 def test_doctor_with_a_journal_that_cannot_be_used(command: Command, tmp_path: Path):
@@ -243,8 +257,8 @@ def test_doctor_with_a_read_only_folder(command: Command, tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
     run = command("doctor", "--json", IMAGE_OUTPUT_DIR=tmp_path / "taken")
     assert run.code == 1
-    assert [finding["ok"] for finding in run.json] == [True, True, False, True]
-    assert "set IMAGE_OUTPUT_DIR" in run.json[2]["text"]
+    assert {f["subject"]: f["level"] for f in run.json if not f["ok"]} == {"folder": "FAIL"}
+    assert "set IMAGE_OUTPUT_DIR" in run.json[3]["text"]
 
 
 # -- usage --------------------------------------------------------------------------------------------
@@ -287,7 +301,7 @@ def test_bad_usage_exits_2_and_says_so_on_stderr(bare: Command, arguments: list[
     assert word in run.err
 
 
-@pytest.mark.parametrize("arguments", [["doctor"], ["generate", "x"], ["models"], ["status", "x"], ["serve"]])
+@pytest.mark.parametrize("arguments", [["generate", "x"], ["models"], ["status", "x"], ["serve"]])
 def test_a_bad_variable_exits_2_and_is_named(bare: Command, arguments: list[str]):
     run = bare(*arguments, IMAGE_GEN_WAIT_SECONDS="soon")
     assert (run.code, run.out) == (2, "")
@@ -295,7 +309,7 @@ def test_a_bad_variable_exits_2_and_is_named(bare: Command, arguments: list[str]
 
 
 def test_a_bad_variable_as_json(bare: Command):
-    run = bare("doctor", "--json", COMFYUI_HEADERS="nope")
+    run = bare("models", "--json", COMFYUI_HEADERS="nope")
     assert run.code == 2
     assert run.json["error"]["code"] == "settings_invalid"
     assert "COMFYUI_HEADERS" in json.dumps(run.json)

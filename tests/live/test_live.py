@@ -33,7 +33,7 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch, _impatient: None) -> None:
+def _patient(monkeypatch: pytest.MonkeyPatch, _short_timings: None) -> None:
     """Poll as for users: a real ComfyUI on a busy machine takes its time."""
     monkeypatch.setattr(follow, "POLL_SECONDS", 1.0)
     monkeypatch.setattr(follow, "RECHECK_SECONDS", 0.2)

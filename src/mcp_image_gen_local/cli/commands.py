@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import show
-from mcp_image_gen_local.cli.common import FAILED, GlobalOptions, report, run, run_and_exit
-from mcp_image_gen_local.cli.doctor import examine, examine_client
+from mcp_image_gen_local.cli.common import FAILED, GlobalOptions, report, run, run_and_exit, store_log_off
+from mcp_image_gen_local.cli.doctor import diagnose
 from mcp_image_gen_local.cli.jobs import list_jobs
 from mcp_image_gen_local.cli.jobs import prune as prune_images
 from mcp_image_gen_local.cli.options import with_request_options
@@ -242,18 +242,17 @@ def doctor(
     client: Annotated[str | None, Parameter(help="Also show what this client gets, e.g. claude-code.")] = None,
     common: GlobalOptions | None = None,
 ) -> int:
-    """Check engine, models, output folder and job journal: one line each, with the fix; exit 1 if anything is wrong."""
+    """Check engine, models, folders, job journal and clients: a line each, with the fix; exit 1 if one says FAIL."""
     common = common or GlobalOptions()
 
-    async def check(opened: App) -> int:
-        findings = await examine(opened)
-        if client is not None:
-            findings += examine_client(client, opened.settings)
+    def check() -> int:
+        findings = asyncio.run(diagnose(common.open, client))
         if common.json:
             print(json.dumps([finding.to_dict() for finding in findings]))
         else:
             for finding in findings:
-                print(finding)
+                show.line(finding)
         return 0 if all(finding.ok for finding in findings) else FAILED
 
-    return run(common, check, reports_store=True)
+    with store_log_off():
+        return run_and_exit(check, as_json=common.json)

@@ -4,20 +4,21 @@ Data goes to stdout, talk to stderr; exit codes: 0 done, 1 failed, 2 bad usage, 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.cli import show
+from mcp_image_gen_local.cli.logs import plain_last_resort
 from mcp_image_gen_local.domain.errors import (
     EngineUnreachable,
     ImageGenError,
@@ -69,27 +70,36 @@ def run(common: GlobalOptions, work: Callable[[App], Coroutine[Any, Any, int]], 
 
     async def session() -> int:
         opened = common.open()
-        store_log = logging.getLogger(sqlite_file.__name__)
-        if reports_store:
-            store_log.setLevel(logging.ERROR)
         try:
             return await work(opened)
         finally:
             await opened.aclose()
-            store_log.setLevel(logging.NOTSET)
 
-    return run_and_exit(lambda: asyncio.run(session()), as_json=common.json)
+    with store_log_off() if reports_store else contextlib.nullcontext():
+        return run_and_exit(lambda: asyncio.run(session()), as_json=common.json)
+
+
+@contextlib.contextmanager
+def store_log_off() -> Iterator[None]:
+    """Keep an unusable job store out of the log."""
+    store_log = logging.getLogger(sqlite_file.__name__)
+    store_log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        store_log.setLevel(logging.NOTSET)
 
 
 def run_and_exit(work: Callable[[], int], *, as_json: bool) -> int:
     """Do the work and return its exit code, or that of the error that it raised."""
+    plain_last_resort()
     try:
         return work()
     except ImageGenError as error:
         if as_json:
             print(json.dumps({"status": _status_of(error), "error": error.to_dict()}))
         else:
-            Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]Error:[/] {show.escape(str(error))}")
+            show.talk.print(f"[red]Error:[/] {show.escape(error)}")
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED

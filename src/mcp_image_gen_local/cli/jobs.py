@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mcp_image_gen_local.app import App
-from mcp_image_gen_local.cli.show import escape, talk
+from mcp_image_gen_local.cli.show import escape, line, talk
 from mcp_image_gen_local.domain.errors import InvalidRequest, JournalUnusable, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
+from mcp_image_gen_local.domain.text import visible
 from mcp_image_gen_local.storage.job_store import JobStore
 from mcp_image_gen_local.storage.retention import DAY, Expired, PruneResult, delete_files, expired_files
 
@@ -39,7 +40,7 @@ async def list_jobs(app: App, *, running: bool, failed: bool, limit: int, as_jso
     elif jobs:
         _print_table([("PROMPT_ID", "STATUS", "STARTED", "SECONDS", "SEED", "MODEL", "IMAGE"), *map(_row, jobs)])
     else:
-        talk.print(f"No jobs in {escape(str(app.jobs.path))}.")
+        talk.print(f"No jobs in {escape(app.jobs.path)}.")
     return 0
 
 
@@ -77,6 +78,7 @@ def _facts(job: Job) -> dict[str, Any]:
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print aligned columns, never cut: somebody copies ids and paths from them."""
+    rows = [tuple(map(visible, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -88,12 +90,13 @@ async def prune(app: App, *, keep_days: float | None, max_bytes: int | None, dry
     Raises:
         InvalidRequest: there is no limit, or one that is no positive number.
         OutputNotWritable: the output folder cannot be listed.
+        SettingsInvalid: the output folder names a variable that is not set.
     """
     keep_days = keep_days if keep_days is not None else app.settings.keep_days
     max_bytes = max_bytes if max_bytes is not None else app.settings.max_bytes
     _check_limits(keep_days, max_bytes)
     now = time.time()
-    expired = await asyncio.to_thread(_expired_images, app.settings.output_dir, keep_days, max_bytes, now)
+    expired = await asyncio.to_thread(_expired_images, app.settings.folder("output_dir"), keep_days, max_bytes, now)
     result = (
         PruneResult(deleted=tuple(expired), failures=()) if dry_run else await asyncio.to_thread(delete_files, expired)
     )
@@ -153,7 +156,7 @@ def _report(result: PruneResult, jobs: int, failures: Sequence[str], *, dry_run:
         print(json.dumps({**facts, "failures": failures}))
         return
     for file in result.deleted:
-        print(file.path)
+        line(file.path)
     for failure in failures:
         talk.print(f"[red]Error:[/] {escape(failure)}")
     numbers = f"files: {len(result.deleted)} ({result.size_bytes / 1e6:.1f} MB), jobs: {jobs}"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from mcp_image_gen_local.cli.logs import PlainFormatter
 from mcp_image_gen_local.domain.errors import ImageGenError, SettingsInvalid
 from mcp_image_gen_local.settings import LogLevel, Settings, load_settings
 
@@ -109,8 +110,10 @@ def serve_http(settings: Settings, *, host: str, port: int) -> int:
             f"--host {host} can be reached from other machines, and no token protects it.",
             hint="Set IMAGE_GEN_HTTP_TOKEN to a long random text, or leave --host out to stay on this machine.",
         )
+    _check_names(settings)
     start_logging(settings)
     from mcp_image_gen_local.server import build_server  # see serve_stdio
+    from mcp_image_gen_local.server.http import serve
 
     server = build_server(settings)
     if settings.http_token:
@@ -119,27 +122,34 @@ def serve_http(settings: Settings, *, host: str, port: int) -> int:
         token = settings.http_token.get_secret_value()
         server.auth = StaticTokenVerifier(tokens={token: {"client_id": "mcp-image-gen", "scopes": []}})
     _spare_collector()
+    logging.getLogger("fastmcp").setLevel(_framework_level(settings).upper())
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving MCP at http://{shown}:{port}/mcp (Ctrl-C ends)", file=sys.stderr)
     try:
-        asyncio.run(
-            server.run_async(
-                "http",
-                show_banner=False,
-                host=host,
-                port=port,
-                log_level=_framework_level(settings),
-                uvicorn_config={"log_config": None},  # its own would send the access log to stdout
-                # FastMCP's own default is off: any web page could then talk to the server by DNS rebinding. Beyond
-                # loopback the names under which this machine is known are not ours to guess; the token guards.
-                host_origin_protection="auto" if loopback else False,
-            )
-        )
+        asyncio.run(serve(server, settings, host=host, port=port, is_loopback=loopback))
     except KeyboardInterrupt:
         return 0
     except SystemExit:  # uvicorn has logged why: mostly a port that is taken; its own code 3 is our "no engine"
         return FAILED
     return 0
+
+
+def _check_names(settings: Settings) -> None:
+    """Refuse a pattern that any name fits, unless a token guards."""
+    for setting, names in (
+        ("IMAGE_GEN_HTTP_ALLOWED_HOSTS", settings.http_allowed_hosts),
+        ("IMAGE_GEN_HTTP_ALLOWED_ORIGINS", settings.http_allowed_origins),
+    ):
+        if settings.http_token is None and any(map(_fits_any_name, names)):
+            raise SettingsInvalid(
+                f"{setting} lets any web page use this server, and no token protects it.",
+                hint="Name the hosts, or set IMAGE_GEN_HTTP_TOKEN to a long random text.",
+            )
+
+
+def _fits_any_name(pattern: str) -> bool:
+    host = pattern.rpartition("://")[2].partition(":")[0]
+    return "*" in host and not any(map(str.isalnum, host))
 
 
 def is_loopback(host: str) -> bool:
@@ -159,8 +169,8 @@ def _framework_level(settings: Settings) -> LogLevel:
 
 def start_logging(settings: Settings) -> None:
     """Send our log to stderr; stdout belongs to the protocol."""
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper())
     for noisy in ("httpx2", "httpcore2", "mcp", "PIL"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -5,25 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mcp_image_gen_local.domain.errors import InvalidRequest, OutputNotWritable
 from mcp_image_gen_local.domain.job import Job, JobStatus
 from mcp_image_gen_local.domain.model import ModelCatalog, ModelInfo
-from mcp_image_gen_local.domain.text import MAX_NAME, clean
+from mcp_image_gen_local.domain.text import MAX_NAME, clean, visible
 
-__all__ = ["ProgressBar", "check_target", "escape", "facts", "models", "move", "notes", "outcome"]
+talk = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
-talk = Console(stderr=True, soft_wrap=True, highlight=False)
+
+def escape(text: object) -> str:
+    """Return text of any origin as `talk` shows it: no markup, no character that steers the terminal."""
+    return markup.escape(visible(text))
+
+
+def line(text: object) -> None:
+    """Print one line of data on stdout."""
+    print(visible(text))
 
 
 class ProgressBar:
     """A progress bar on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal)
         self._bar = self._bars.add_task("sending the job", total=None)
 
@@ -37,9 +45,9 @@ class ProgressBar:
     async def update(self, job: Job) -> None:
         """Show the job's progress."""
         if job.progress:
-            self._bars.update(
-                self._bar, description=job.progress.describe(), completed=job.progress.step, total=job.progress.steps
-            )
+            progress = job.progress
+            doing = visible(progress.describe())
+            self._bars.update(self._bar, description=doing, completed=progress.step, total=progress.steps)
 
 
 def check_target(output: Path, count: int, *, overwrite: bool) -> None:
@@ -99,7 +107,7 @@ def facts(job: Job) -> dict[str, Any]:
 def outcome(job: Job) -> None:
     """Print the paths on stdout and the rest on stderr."""
     for image in job.images:
-        print(image.path)
+        line(image.path)
     notes(job)
     for image in job.images:
         if image.uniform:
@@ -110,7 +118,7 @@ def outcome(job: Job) -> None:
         talk.print(f"{escape(model)}, seed {seed}, {job.seconds:.1f} s")
     else:
         state = job.progress.describe() if job.progress and not job.status.is_final else ""
-        talk.print(f"{job.status}: {escape(str(job.error or state))}")
+        talk.print(f"{job.status}: {escape(job.error or state)}")
 
 
 def notes(job: Job) -> None:
@@ -123,9 +131,9 @@ def models(catalog: ModelCatalog) -> None:
     """Print a table of models on stdout, as wide as it gets, and the files of every role on stderr."""
     shown = [clean(m.name, MAX_NAME) for m in catalog.models]
     longest, widest = max(map(len, shown), default=5), max((len(m.family) for m in catalog.models), default=6)
-    print(f"{'MODEL':{longest}}  {'FAMILY':{widest}}  STEPS  CFG  SIZE       READY")
+    line(f"{'MODEL':{longest}}  {'FAMILY':{widest}}  STEPS  CFG  SIZE       READY")
     for name, model in zip(shown, catalog.models, strict=True):
-        print(f"{name:{longest}}  {model.family:{widest}}  {_defaults(model):21}  {_readiness(model)}")
+        line(f"{name:{longest}}  {model.family:{widest}}  {_defaults(model):21}  {_readiness(model)}")
     for role, names in catalog.files.items():
         talk.print(f"{role}: {escape(', '.join(clean(name, MAX_NAME) for name in names) or 'none')}")
     for problem in catalog.problems:

@@ -1,12 +1,13 @@
 """What an engine module exports as `ENGINE`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mcp_image_gen_local.domain.engine import Engine
+from mcp_image_gen_local.domain.finding import Finding
 from mcp_image_gen_local.domain.request import Feature
 
 ENGINE_SETTINGS = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
@@ -29,3 +30,5 @@ class EngineSpec:
     features: frozenset[Feature]  #: what it supports with the right model
     url_variable: str = ""  #: variable that --url sets; empty: it has no address
     probe: Callable[[Any], Awaitable[str | None]] | None = None  #: version line if it answers; None: always there
+    #: what `doctor` tells beside the engine's check; called with `settings` and the check's failure, if it had one
+    diagnose: Callable[[Any, Exception | None], Awaitable[Sequence[Finding]]] | None = None

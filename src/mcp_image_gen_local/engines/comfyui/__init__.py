@@ -7,6 +7,9 @@ from mcp_image_gen_local.engine_kit.spec import EngineSpec
 from mcp_image_gen_local.engines.comfyui.settings import ComfyUISettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_image_gen_local.domain.finding import Finding
     from mcp_image_gen_local.engines.comfyui.engine import ComfyUIEngine
 
 
@@ -33,6 +36,13 @@ async def probe(settings: ComfyUISettings) -> str | None:
         await engine.aclose()
 
 
+async def diagnose(settings: ComfyUISettings, failure: Exception | None) -> "Sequence[Finding]":
+    """Return what `doctor` tells beside the check: whether the WebSocket passes, or what answers instead."""
+    from mcp_image_gen_local.engines.comfyui import diagnosis
+
+    return await diagnosis.diagnose(settings, failure)
+
+
 ENGINE = EngineSpec(
     name="comfyui",
     title="ComfyUI",
@@ -41,4 +51,5 @@ ENGINE = EngineSpec(
     features=frozenset(Feature),
     url_variable="COMFYUI_URL",
     probe=probe,
+    diagnose=diagnose,
 )

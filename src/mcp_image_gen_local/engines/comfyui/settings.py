@@ -61,9 +61,9 @@ class ComfyUISettings(EngineSettings):
             raise ValueError(message) from error
         if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
             raise ValueError(message)
-        for name, text in headers.items():
-            if not HEADER_NAME.fullmatch(name):
-                message = f"{name!r} is not a header name"
+        for number, (name, text) in enumerate(headers.items(), 1):
+            if not HEADER_NAME.fullmatch(name):  # not told: it may hold the secret, in a wrong place
+                message = f"name {number} holds a character that no header name has"
                 raise ValueError(message)
             check_header_value(text)
         return headers
