@@ -32,7 +32,7 @@ def limit(stand: Stand, patience: float) -> Outcome:
             return _outcome(stand, terminal, stage="ComfyUI got no prompt")
         stand.wait(lambda: terminal.ended or _has_given_up(stand), patience)
         waited = _seconds_of_call(stand)
-        gave_up = _has_given_up(stand)
+        gave_up = terminal.ended or _has_given_up(stand)  # a library raises, and the script ends
         stand.wait(lambda: bool(stand.comfyui.interrupted), 2)
         stand.comfyui.release(HELD)
         stand.wait(lambda: bool(stand.images), SETTLE_SECONDS)
