@@ -62,6 +62,8 @@ async def test_input_schemas_are_valid_open_and_plain(tools: dict[str, mcp.types
         assert "additionalProperties" not in tool.input_schema  # clients add arguments of their own
         for about in tool.input_schema.get("properties", {}).values():
             assert about["type"] in ("string", "integer", "number")
+        optional = {n for n, about in tool.input_schema.get("properties", {}).items() if about.get("nullable")}
+        assert optional == set(tool.input_schema.get("properties", {})) - set(tool.input_schema.get("required", []))
 
 
 async def test_argument_names_and_defaults_are_fixed(tools: dict[str, mcp.types.Tool]):

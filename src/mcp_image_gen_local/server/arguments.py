@@ -51,11 +51,16 @@ def _plain(kind: Any) -> Any:
 
 
 def list_plainly(tool: FunctionTool) -> FunctionTool:
-    """Return the tool with a schema that lists no null and closes out no further arguments."""
+    """Return the tool with a schema of one type for each argument, which closes out no further arguments.
+
+    Optional ones are "nullable", a word of OpenAPI that Gemini's API knows: smolagents demands all others in each call.
+    """
     tool.parameters = {name: value for name, value in tool.parameters.items() if name != "additionalProperties"}
-    for about in tool.parameters.get("properties", {}).values():
+    for name, about in tool.parameters.get("properties", {}).items():
         if about.get("default", "") in (None, ""):
             about.pop("default", None)
+        if name not in tool.parameters.get("required", ()):
+            about["nullable"] = True
     return tool
 
 
