@@ -1,8 +1,8 @@
 """Stands between an MCP client and its server on stdio and records each line: `python tap.py LOG COMMAND [ARGUMENT]`.
 
 LOG gets one JSON object a line: `at` (seconds since 1970), `by` ("client", "server" or "tap"), `session` (a number for
-each start) and `message` (JSON-RPC) or `text` (what is no JSON, or a remark of the tap). It is a program of its own, and
-imports nothing of this repository.
+each start) and `message` (JSON-RPC) or `text` (what is no JSON, or a remark of the tap). It is a program of its own,
+and imports nothing of this repository.
 """
 
 import json
