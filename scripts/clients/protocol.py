@@ -64,6 +64,17 @@ def sends_progress_token(records: Sequence[Record], tool: str) -> bool | None:
 
 def cancellation(records: Sequence[Record], tool: str) -> tuple[float, str | None] | None:
     """Return (time, reason) of the first cancel notification for a call of `tool` without an answer; None if none."""
+    found = (_cancellation(session, tool) for session in _sessions(records))
+    return next((each for each in found if each), None)
+
+
+def _sessions(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each start of the server: some clients start one for each call, and count from 1 again."""
+    numbers = dict.fromkeys(record.get("session") for record in records)
+    return [[record for record in records if record.get("session") == number] for number in numbers]
+
+
+def _cancellation(records: Sequence[Record], tool: str) -> tuple[float, str | None] | None:
     open_calls = {message["id"] for _, message in calls(records, tool)}
     for at, message in messages(records, "client", "notifications/cancelled"):
         params = message.get("params") or {}

@@ -1,7 +1,8 @@
 """Stands between an MCP client and its server on stdio and records each line: `python tap.py LOG COMMAND [ARGUMENT]`.
 
-LOG gets one JSON object a line: `at` (seconds since 1970), `by` ("client", "server" or "tap") and `message` (JSON-RPC)
-or `text` (what is no JSON, or a remark of the tap). It is a program of its own, and imports nothing of this repository.
+LOG gets one JSON object a line: `at` (seconds since 1970), `by` ("client", "server" or "tap"), `session` (a number for
+each start) and `message` (JSON-RPC) or `text` (what is no JSON, or a remark of the tap). It is a program of its own,
+and imports nothing of this repository.
 """
 
 import json
@@ -27,7 +28,7 @@ class Log:
     def write(self, by: str, **fields: Any) -> None:
         """Append one record."""
         with self._lock:
-            self._file.write(json.dumps({"at": time.time(), "by": by, **fields}) + "\n")
+            self._file.write(json.dumps({"at": time.time(), "by": by, "session": os.getpid(), **fields}) + "\n")
             self._file.flush()
 
     def line(self, by: str, line: bytes) -> None:

@@ -56,6 +56,14 @@ def test_a_cancel_after_the_answer_does_not_count():
     assert cancellation(log, TOOL) == (5, "Esc")
 
 
+def test_two_servers_may_count_alike():
+    """LlamaIndex starts one to list the tools and one for each call; both begin with request 1."""
+    first = [said("client", id=1, method="tools/list"), said("server", id=1, result={})]
+    second = [called(1, 2), cancelled(1, 4, "Esc")]
+    log = [record | {"session": number} for number, part in enumerate((first, second)) for record in part]
+    assert cancellation(log, TOOL) == (4, "Esc")
+
+
 def test_a_call_beyond_its_limit_was_kept_alive():
     """A limit of 15 s that ends nothing for 70 s is restarted by progress messages."""
     late = outcome(seconds=70.0, gave_up=False)
