@@ -290,6 +290,22 @@ def test_two_interrupts_at_once_end_it(spawn, comfyui: ComfyUIServer, tries: int
     assert comfyui.interrupted == [comfyui.prompts[0]["prompt_id"]]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_sigterm_ends_it_and_no_job(spawn, comfyui: ComfyUIServer, cancelled: bool):
+    """A call that was cancelled just before takes its job back all the same."""
+    server = spawn()
+    server.handshake()
+    comfyui.hold("step:1")
+    call = server.send("tools/call", GENERATE)
+    comfyui.wait_reached("step:1", 20)
+    if cancelled:
+        server.send("notifications/cancelled", {"requestId": call, "reason": "by caller"}, answer=False)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=20) == 0
+    assert comfyui.interrupted == ([comfyui.prompts[0]["prompt_id"]] if cancelled else [])
+
+
 HOMELESS = """
 import pwd
 def unknown(*_):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_USAGE = 1, 2  #: exit codes
 GRACE_SECONDS = 2.0  #: for calls to take their jobs back after Ctrl-C
+HEARING_SECONDS = 0.2  #: after SIGTERM, for what the client has just written to be read
 SAME_SECONDS = 0.3  #: in which several SIGINTs are one Ctrl-C
 
 
@@ -53,9 +54,13 @@ def _spare_collector() -> None:
 
 
 async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> None:
-    """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open."""
+    """Serve until stdin closes; Ctrl-C cancels the calls and ends the process though stdin is open.
+
+    SIGTERM ends it too, and leaves the jobs running that no client has cancelled: Codex cancels a call and sends it
+    60 ms later.
+    """
     task = asyncio.ensure_future(serving)
-    interrupts = Interrupts(lambda: _take_back(app, task))
+    interrupts = Interrupts(lambda signum: _end(app, task, signum))
     interrupts.listen()
     await asyncio.wait({task})
     if interrupts.count:
@@ -63,20 +68,21 @@ async def _until_interrupted(serving: Coroutine[Any, Any, None], app: "App") -> 
     await task
 
 
-def _take_back(app: "App", serving: asyncio.Future[None]) -> None:
-    app.interrupted = True
-    serving.cancel()
-    asyncio.get_running_loop().call_later(GRACE_SECONDS, os._exit, 0)
+def _end(app: "App", serving: asyncio.Future[None], signum: int) -> None:
+    loop = asyncio.get_running_loop()
+    app.interrupted = signum == signal.SIGINT
+    loop.call_later(0.0 if app.interrupted else HEARING_SECONDS, serving.cancel)
+    loop.call_later(GRACE_SECONDS, os._exit, 0)
 
 
 class Interrupts:
-    """Counts SIGINTs: the first ends the work, a later one the process.
+    """Counts SIGINT and SIGTERM: the first ends the work, a later one the process.
 
     Terminal and client both send one for the same Ctrl-C, within a millisecond; together they are the first.
     """
 
-    def __init__(self, first: Callable[[], object]) -> None:
-        """Call `first` in the event loop with the first one."""
+    def __init__(self, first: Callable[[int], object]) -> None:
+        """Call `first` in the event loop with the number of the first one."""
         self.count = 0
         self._first = first
         self._since = 0.0
@@ -84,16 +90,17 @@ class Interrupts:
     def listen(self) -> None:
         """Take the place of Python's handler, whose exception may come in the middle of anything."""
         loop = asyncio.get_running_loop()
-        try:
-            loop.add_signal_handler(signal.SIGINT, self._note)
-        except (NotImplementedError, ValueError, RuntimeError):  # Windows
-            signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self._note))
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(signum, self._note, signum)
+            except (NotImplementedError, ValueError, RuntimeError):  # Windows
+                signal.signal(signum, lambda number, _: loop.call_soon_threadsafe(self._note, number))
 
-    def _note(self) -> None:
+    def _note(self, signum: int) -> None:
         now = time.monotonic()
         if not self.count:
             self.count, self._since = 1, now
-            self._first()
+            self._first(signum)
         elif now - self._since > SAME_SECONDS:
             os._exit(0)
 
