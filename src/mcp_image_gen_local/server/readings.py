@@ -149,6 +149,12 @@ def _id_in(text: str) -> str:
     return clean(re.sub(r"^prompt_id\s*[:=]", "", text).strip(QUOTES), MAX_NAME)
 
 
+def is_size(value: Any) -> bool:
+    """Return True for a text that holds width and height, such as "1024x768"."""
+    found = PAIR.fullmatch(value.strip(QUOTES)) if isinstance(value, str) and len(value) < MAX_NAME else None
+    return bool(found and not GROUPED.fullmatch(value.strip()) and min(map(float, found.groups())) >= LEAST_PIXELS)
+
+
 def size(value: Any) -> dict[str, Any]:
     """Return width and height, or the aspect ratio, that a size such as "1024x768" or "landscape" means.
 

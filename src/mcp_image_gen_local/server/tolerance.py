@@ -17,6 +17,7 @@ from mcp_image_gen_local.server.readings import Unreadable
 from mcp_image_gen_local.server.tolerance_table import absent, short, synonyms, table, wrappers
 
 SIZE = "size"  #: what stands for width and height together; no tool lists it
+SIDES = ("width", "height")
 CLOSE = 0.84  #: likeness (0..1) from which a misspelt name is taken for an argument
 MAX_DEPTH = 3  #: of arguments inside arguments
 MAX_TOLD = 8  #: names told of what was left out
@@ -68,8 +69,10 @@ class _Reading:
         elif not readings.is_given(name, value):
             if isinstance(value, str) and name in self._required:
                 self.arguments.setdefault(name, "")  # its tool says what an empty one lacks
-        elif name == SIZE:
+        elif name == SIZE or (name in SIDES and readings.is_size(value)):
             self._sizes.append((key, value))
+        elif value is True and self.kinds[name] != "string":
+            self._left_out[key] = "true is not a number"
         elif name in self.arguments:
             self._repeat(key, name, value)
         else:
