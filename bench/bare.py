@@ -42,7 +42,6 @@ def _tool(name: str, description: str, schema: dict) -> str:
 
 
 def _argument(name: str, prop: dict) -> str:
-    kinds = [p["type"] for p in prop.get("anyOf", [prop])]
-    python = " | ".join({"string": "str", "integer": "int", "number": "float", "null": "None"}[k] for k in kinds)
-    default = f" = {prop['default']!r}" if "default" in prop else ""
+    python = {"string": "str", "integer": "int", "number": "float"}[prop["type"]]
+    default = f" = {prop.get('default')!r}" if prop.get("nullable") else ""
     return f"{name}: Annotated[{python}, Field(description={prop['description']!r})]{default}"
