@@ -2,9 +2,13 @@
 
 import subprocess
 import sys
+import threading
+import tomllib
+import types
 
 import pytest
 
+from mcp_image_gen_local.server import clients, tolerance_table
 from tests.comfyui_server import ComfyUIServer
 from tests.conftest import Caller
 
@@ -45,3 +49,20 @@ async def test_a_wrong_engine_is_reported_by_the_call(connect, comfyui: ComfyUIS
     caller = await connect(IMAGE_GEN_ENGINE="nobody")
     assert (await caller.generate()).code == "settings_invalid"
     assert comfyui.requests == []
+
+
+@pytest.mark.parametrize("module", [tolerance_table, clients])
+async def test_tables_are_read_beside_the_event_loop(connect, monkeypatch: pytest.MonkeyPatch, module):
+    """Also when a client calls before it lists."""
+    threads = []
+
+    def loads(text: str):
+        threads.append(threading.current_thread())
+        return tomllib.loads(text)
+
+    tolerance_table.table.cache_clear()
+    clients.profiles.cache_clear()
+    monkeypatch.setattr(module, "tomllib", types.SimpleNamespace(loads=loads))
+    assert (await (await connect()).generate()).facts["status"] == "done"
+    assert len(threads) == 1
+    assert threading.current_thread() not in threads

@@ -10,9 +10,11 @@ from mcp_image_gen_local import __version__
 from mcp_image_gen_local.app import App
 from mcp_image_gen_local.server.arguments import Tolerance, list_plainly
 from mcp_image_gen_local.server.cancellation import Cancellations
+from mcp_image_gen_local.server.clients import profiles
 from mcp_image_gen_local.server.deliveries import Deliveries
 from mcp_image_gen_local.server.listings import Listings
 from mcp_image_gen_local.server.resources import register_resources
+from mcp_image_gen_local.server.tolerance_table import table
 from mcp_image_gen_local.server.tools import tools_of
 from mcp_image_gen_local.server.warmup import WarmUp
 from mcp_image_gen_local.settings import Settings
@@ -40,7 +42,7 @@ def build_server(settings: Settings, app: App | None = None) -> FastMCP[Any]:
         INSTRUCTIONS,
         version=__version__,
         lifespan=lifespan,
-        middleware=[tolerance, cancellations, WarmUp(lambda: app.engine)],
+        middleware=[WarmUp(table, profiles, lambda: app.engine), tolerance, cancellations],
     )
     server.add_middleware(Listings(server.local_provider))  # the innermost
     for tool in tools_of(app, cancellations, Deliveries(app)):

@@ -14,15 +14,18 @@ FIRST_CALL = ("key_value.aio.stores.memory", "key_value.aio.adapters.pydantic")
 
 
 class WarmUp(Middleware):
-    """Loads once, after the first list of tools or before the first call; calls wait until it is done."""
+    """Loads once, after the first list of tools or before the first call; calls wait until it is done.
 
-    def __init__(self, prepare: Callable[[], object]) -> None:
+    The outermost middleware: the others need what it loads.
+    """
+
+    def __init__(self, *loads: Callable[[], object]) -> None:
         """Load nothing yet.
 
         Args:
-            prepare: called in a thread; its errors are ignored, as the call that needs the result raises them again.
+            loads: called in a thread; their errors are ignored, as the call that needs the result raises them again.
         """
-        self._prepare = prepare
+        self._loads = loads
         self._loading: asyncio.Future[None] | None = None
 
     async def on_list_tools(
@@ -46,5 +49,6 @@ class WarmUp(Middleware):
         for name in FIRST_CALL:
             with suppress(ImportError):
                 import_module(name)
-        with suppress(Exception):
-            self._prepare()
+        for load in self._loads:
+            with suppress(Exception):
+                load()
